@@ -1,0 +1,72 @@
+//! Settings, and what `health` tells.
+
+use candid::{CandidType, Nat, Principal};
+use serde::{Deserialize, Serialize};
+
+/// Who may call `classify`, `infer` and the rest; controllers always may.
+#[derive(CandidType, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub enum InferenceAccess {
+    #[serde(rename = "controllers")]
+    Controllers,
+    #[serde(rename = "principals")]
+    Principals(Vec<Principal>),
+    #[serde(rename = "everyone")]
+    Everyone,
+}
+
+/// Everything a controller can set.
+#[derive(CandidType, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Instructions of one update message after which work continues in the next.
+    pub message_budget: u64,
+    /// Instructions one query may use.
+    pub query_budget: u64,
+    /// Messages after which a waiting call answers `StillRunning`.
+    pub max_call_messages: u32,
+    /// Messages one job may take in all.
+    pub max_job_messages: u32,
+    /// Instructions one job may take in all.
+    pub max_job_instructions: u64,
+    /// Cycles below which inference is refused so that stored data outlives it.
+    pub cycles_reserve: Nat,
+    pub inference_access: InferenceAccess,
+    /// Principals, besides controllers, who may upload and manage models.
+    pub uploaders: Vec<Principal>,
+}
+
+/// A change of settings; `None` leaves one as it is.
+#[derive(CandidType, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+pub struct SettingsPatch {
+    pub message_budget: Option<u64>,
+    pub query_budget: Option<u64>,
+    pub max_call_messages: Option<u32>,
+    pub max_job_messages: Option<u32>,
+    pub max_job_instructions: Option<u64>,
+    pub cycles_reserve: Option<Nat>,
+    pub inference_access: Option<InferenceAccess>,
+    pub uploaders: Option<Vec<Principal>>,
+}
+
+/// The install argument: `(opt record { settings = opt record { ... } })`.
+#[derive(CandidType, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+pub struct InitArgs {
+    pub settings: Option<SettingsPatch>,
+}
+
+#[derive(CandidType, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct Health {
+    pub version: String,
+    pub cycle_balance: Nat,
+    /// Cycles a day that storage and the canister itself burn, from bytes held and the 13-node price.
+    pub idle_cycles_per_day: Nat,
+    /// Whole days until the balance reaches the reserve at that burn; `None` when it never does.
+    pub days_left: Option<u64>,
+    /// Inference is refused because the balance is below the reserve.
+    pub below_reserve: bool,
+    pub stable_bytes: u64,
+    pub heap_bytes: u64,
+    pub models_ready: u32,
+    pub jobs_pending: u32,
+    /// Calls of the canister to itself that are open; an upgrade is refused until this is 0.
+    pub open_calls: u32,
+}

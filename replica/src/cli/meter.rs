@@ -1,0 +1,1 @@
+//! `replica meter`: the instruction count of one message.

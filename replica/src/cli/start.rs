@@ -1,0 +1,1 @@
+//! `replica start`: a network on a port, and the PocketIC server.

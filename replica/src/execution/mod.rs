@@ -1,0 +1,11 @@
+//! Runs one message of one canister by the network's rules.
+//!
+//! [`Module::compile`] validates and instruments a Wasm module; [`Instance`] holds its heap, globals and stable
+//! memory between messages; [`Instance::execute`] runs one [`Message`] against them and either commits everything or
+//! leaves everything as it was.
+
+mod types;
+
+pub use types::{
+    Closure, Effects, EntryPoint, Environment, LogVisit, Message, Outcome, OutgoingCall, SystemInfo, Trap,
+};
