@@ -4,8 +4,17 @@
 //! memory between messages; [`Instance::execute`] runs one [`Message`] against them and either commits everything or
 //! leaves everything as it was.
 
+pub mod costs;
+mod engine;
+mod instance;
+mod module;
+mod stable;
 mod types;
 
+pub use engine::Engine;
+pub use instance::Instance;
+pub use module::{CustomSection, InvalidModule, Module};
+pub use stable::StableMemory;
 pub use types::{
     Closure, Effects, EntryPoint, Environment, LogVisit, Message, Outcome, OutgoingCall, SystemInfo, Trap,
 };

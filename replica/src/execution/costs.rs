@@ -1,0 +1,1 @@
+//! Every cost and limit of execution, in one place.
