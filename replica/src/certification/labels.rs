@@ -44,7 +44,7 @@ pub(super) struct Labels {
 }
 
 enum Trie {
-    Tip { label: Vec<u8>, node: Node, digest: OnceLock<Digest> },
+    Tip { label: Vec<u8>, node: Box<Node>, digest: OnceLock<Digest> },
     Fork { position: usize, children: Box<(Trie, Trie)>, digest: OnceLock<Digest> },
 }
 
@@ -69,13 +69,14 @@ impl Labels {
 
     /// The node under `label`, made if it is missing. Digests on the way are forgotten: the caller is about to change it.
     pub fn entry(&mut self, label: &[u8]) -> &mut Node {
-        let position = self.root.as_ref().and_then(|trie| critical_position(trie.nearest(label).0, label));
-        if self.root.is_none() {
-            self.root = Some(Trie::tip(label));
-        } else if let (Some(position), Some(trie)) = (position, self.root.take()) {
-            self.root = Some(trie.with_label(label, position));
-        }
-        let mut trie = self.root.as_mut().expect("the label was added above");
+        let trie = match self.root.take() {
+            None => Trie::tip(label),
+            Some(trie) => match critical_position(trie.nearest(label).0, label) {
+                None => trie,
+                Some(critical) => trie.with_label(label, critical),
+            },
+        };
+        let mut trie = self.root.insert(trie);
         loop {
             match trie {
                 Trie::Tip { node, digest, .. } => {
@@ -120,7 +121,7 @@ impl Labels {
 
 impl Trie {
     fn tip(label: &[u8]) -> Trie {
-        Trie::Tip { label: label.to_vec(), node: Node::default(), digest: OnceLock::new() }
+        Trie::Tip { label: label.to_vec(), node: Box::default(), digest: OnceLock::new() }
     }
 
     fn fork(position: usize, left: Trie, right: Trie) -> Trie {

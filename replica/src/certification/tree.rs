@@ -188,7 +188,7 @@ mod tests {
     fn an_independent_verifier_accepts_certificates() {
         let (tree, key) = (sample(), RootKey::from_seed(&[9; 32]));
         let bytes = tree.certificate(&key, &[path(&["time"]), path(&["canister", "b"])]);
-        let certificate: Certificate<Vec<u8>> = serde_cbor::from_slice(&bytes).unwrap();
+        let certificate: Certificate = serde_cbor::from_slice(&bytes).unwrap();
         assert_eq!(certificate.tree.digest(), tree.digest());
         let message = [b"\x0Dic-state-root".as_slice(), &certificate.tree.digest()].concat();
         ic_verify_bls_signature::verify_bls_signature(&certificate.signature, &message, &key.der()[37..]).unwrap();
