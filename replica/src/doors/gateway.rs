@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use candid::types::value::{IDLArgs, IDLValue};
+use candid::types::value::{IDLArgs, IDLValue, IDLValueVisitor};
 use candid::types::{Serializer, Type, TypeInner};
 use candid::{CandidType, DecoderConfig, Deserialize, Func, Principal};
 use ic_transport_types::EnvelopeContent;
@@ -80,7 +80,7 @@ struct StreamingCallback(Func);
 
 impl CandidType for StreamingCallback {
     fn _ty() -> Type {
-        TypeInner::Empty.into()
+        TypeInner::Reserved.into()
     }
     fn idl_serialize<S: Serializer>(&self, serializer: S) -> Result<(), S::Error> {
         self.0.idl_serialize(serializer)
@@ -89,7 +89,7 @@ impl CandidType for StreamingCallback {
 
 impl<'de> Deserialize<'de> for StreamingCallback {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match IDLValue::deserialize(deserializer)? {
+        match deserializer.deserialize_ignored_any(IDLValueVisitor)? {
             IDLValue::Func(principal, method) => Ok(StreamingCallback(Func { principal, method })),
             _ => Err(serde::de::Error::custom("the streaming callback is not a function")),
         }
@@ -100,9 +100,9 @@ impl<'de> Deserialize<'de> for StreamingCallback {
 struct Token(IDLValue);
 
 impl CandidType for Token {
-    /// The empty type is below every other, so that a value of any type decodes.
+    /// Every type is below the reserved one, so that a value of any type decodes.
     fn _ty() -> Type {
-        TypeInner::Empty.into()
+        TypeInner::Reserved.into()
     }
     fn idl_serialize<S: Serializer>(&self, _serializer: S) -> Result<(), S::Error> {
         Err(serde::ser::Error::custom("a token is sent as an argument of its own type"))
@@ -111,7 +111,8 @@ impl CandidType for Token {
 
 impl<'de> Deserialize<'de> for Token {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        IDLValue::deserialize(deserializer).map(Token)
+        // Nothing is ignored: the visitor takes the value as it is on the wire.
+        deserializer.deserialize_ignored_any(IDLValueVisitor).map(Token)
     }
 }
 

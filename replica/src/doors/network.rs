@@ -23,9 +23,6 @@ const MAX_IDLE: Duration = Duration::from_secs(1);
 /// And the shortest after a round that had nothing to do: a timer that is due may belong to a canister that can't run.
 const MIN_IDLE: Duration = Duration::from_millis(1);
 
-/// How far time moves from one round to the next without automatic progress.
-const ROUND_INCREMENT_NS: u64 = 1;
-
 /// How to start a network.
 #[derive(Clone, Debug)]
 pub struct NetworkConfig {
@@ -103,8 +100,8 @@ pub struct Host {
     gauges: Arc<Gauges>,
     waiting: Vec<(RequestId, oneshot::Sender<Vec<u8>>)>,
     rounds: u64,
-    /// A client has set a time that no round has been executed at.
-    time_is_unused: bool,
+    /// The time that a client set for the next round; until then queries see that of the last.
+    next_round_ns: Option<u64>,
     /// There may be something to execute.
     has_work: bool,
 }
@@ -133,7 +130,7 @@ impl Network {
             let facts = Facts {
                 root_key_der: subnet.root_key().der(),
                 subnet_id: subnet.subnet_id(),
-                node_id: subnet.node_id(),
+                node_id: subnet.node_key().node_id(),
                 default_effective_canister_id: subnet.default_effective_canister_id(),
                 canister_ranges: subnet.canister_ranges(),
                 seed: config.subnet.seed,
@@ -144,7 +141,7 @@ impl Network {
                 gauges: thread_gauges,
                 waiting: Vec::new(),
                 rounds: 0,
-                time_is_unused: true,
+                next_round_ns: None,
                 has_work: true,
             };
             host.publish_time();
@@ -241,12 +238,16 @@ impl Host {
         }
     }
 
+    /// The time as clients see it, in nanoseconds since 1970: that of the last round, or what was set since.
+    pub fn time_ns(&self) -> u64 {
+        self.next_round_ns.unwrap_or(self.subnet.time_ns())
+    }
+
     /// Sets the time of the next round. False, and nothing is changed, if it lies in the past.
     pub fn set_time_ns(&mut self, time_ns: u64) -> bool {
-        let now_ns = self.subnet.time_ns();
+        let now_ns = self.time_ns();
         if time_ns > now_ns {
-            self.subnet.set_time_ns(time_ns);
-            self.time_is_unused = true;
+            self.next_round_ns = Some(time_ns);
             self.has_work = true;
             self.publish_time();
         }
@@ -277,12 +278,11 @@ impl Host {
 
     /// Executes one round and answers the calls that it finished.
     pub fn round(&mut self) -> RoundSummary {
-        if self.auto_progress() {
-            self.follow_clock();
-        } else if !self.time_is_unused {
-            self.subnet.set_time_ns(self.subnet.time_ns() + ROUND_INCREMENT_NS);
+        self.follow_clock();
+        if let Some(time_ns) = self.next_round_ns.take() {
+            // The round itself adds one nanosecond.
+            self.subnet.set_time_ns(time_ns.saturating_sub(1));
         }
-        self.time_is_unused = false;
         let summary = self.subnet.execute_round();
         self.rounds += 1;
         self.has_work = !summary.idle;
@@ -314,7 +314,7 @@ impl Host {
     }
 
     fn publish_time(&self) {
-        self.gauges.time_ns.store(self.subnet.time_ns(), Ordering::Relaxed);
+        self.gauges.time_ns.store(self.time_ns(), Ordering::Relaxed);
     }
 
     /// Takes jobs until the last handle is dropped.

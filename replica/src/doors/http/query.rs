@@ -36,7 +36,7 @@ pub async fn serve(network: &Network, effective: Effective, body: &[u8]) -> Resu
                 }
             };
             let timestamp = host.subnet().time_ns();
-            let signature = host.subnet().sign_as_node(&response.signable(request_id, timestamp)).to_vec();
+            let signature = host.subnet().node_key().sign(&response.signable(request_id, timestamp));
             with_signature(response, NodeSignature { timestamp, signature, identity: node_id })
         })
         .await?;

@@ -145,7 +145,7 @@ impl InstanceConfig {
         }
         let (start_time_ns, auto_progress) = match &self.initial_time {
             None => (DEFAULT_TIME_NS, false),
-            Some(InitialTime::AutoProgress(_)) => (DEFAULT_TIME_NS, true),
+            Some(InitialTime::AutoProgress(AutoProgressConfig { .. })) => (DEFAULT_TIME_NS, true),
             Some(InitialTime::Timestamp(time)) if time.nanos_since_epoch >= DEFAULT_TIME_NS => {
                 (time.nanos_since_epoch, false)
             }

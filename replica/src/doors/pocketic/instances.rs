@@ -44,7 +44,7 @@ pub async fn serve(server: Arc<Server>, instance: Instance, method: Method, endp
     match (method.as_str(), endpoint.trim_matches('/')) {
         ("GET", "read/topology" | "_/topology") => json(&instance.topology()),
         ("GET", "read/get_time") => {
-            let nanos_since_epoch = network.run(|host| host.subnet().time_ns()).await?;
+            let nanos_since_epoch = network.run(|host| host.time_ns()).await?;
             json(&RawTime { nanos_since_epoch })
         }
         ("GET", "read/get_canister_http") => json::<[(); 0]>(&[]),
@@ -144,7 +144,7 @@ async fn set_time(network: &Network, time: &RawTime, certified: bool) -> Outcome
     let wanted_ns = time.nanos_since_epoch;
     let refused = network
         .run(move |host| {
-            let now_ns = host.subnet().time_ns();
+            let now_ns = host.time_ns();
             if !host.set_time_ns(wanted_ns) {
                 return Some(now_ns);
             }
