@@ -61,13 +61,13 @@ fn transient(message: String, maybe_executed: bool) -> TransportError {
 }
 
 /// The error with all that caused it, since an HTTP client's own text leaves out the reason ("connection refused").
-fn reason_of(error: &dyn std::error::Error) -> String {
+fn reason_of(error: &AgentError) -> String {
     let mut text = error.to_string();
-    let mut cause = match error.downcast_ref::<AgentError>() {
-        Some(AgentError::TransportError(ic_agent::agent_error::TransportError::Reqwest(inner))) => {
+    let mut cause = match error {
+        AgentError::TransportError(ic_agent::agent_error::TransportError::Reqwest(inner)) => {
             std::error::Error::source(inner)
         }
-        _ => error.source(),
+        _ => std::error::Error::source(error),
     };
     while let Some(inner) = cause {
         let inner_text = inner.to_string();
@@ -112,9 +112,6 @@ mod tests {
             assert!(matches!(classify_error(reject(code)), TransportError::Rejected { .. }));
         }
         assert!(matches!(classify_error(http(400)), TransportError::Fatal { .. }));
-        assert!(matches!(
-            classify_error(AgentError::CertificateVerificationFailed()),
-            TransportError::Fatal { .. }
-        ));
+        assert!(matches!(classify_error(AgentError::CertificateVerificationFailed()), TransportError::Fatal { .. }));
     }
 }

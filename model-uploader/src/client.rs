@@ -6,8 +6,8 @@
 use crate::retry::{RetryPolicy, Safety};
 use candid::{CandidType, Principal, Reserved};
 use onnx_canister_interface::{
-    ChunkReceipt, Classification, ClassifyRequest, Error, Health, InferRequest, InferResponse, JobId, JobInfo, Manifest,
-    MissingChunks, ModelInfo, ModelRef, OutputPage, PutChunk, PutInput, ReadOutput, Settings, SettingsPatch,
+    ChunkReceipt, Classification, ClassifyRequest, Error, Health, InferRequest, InferResponse, JobId, JobInfo,
+    Manifest, MissingChunks, ModelInfo, ModelRef, OutputPage, PutChunk, PutInput, ReadOutput, Settings, SettingsPatch,
     StagedInput, UploadStatus,
 };
 use serde::de::DeserializeOwned;

@@ -222,7 +222,11 @@ async fn complete<T: Transport>(client: &Client<T>, job: Option<JobId>, output: 
     while (output.data.len() as u64) < output.size_bytes {
         let offset_bytes = output.data.len() as u64;
         let Some(job) = job else {
-            bail!("{} of {} bytes came, and a query leaves no job to read the rest from", offset_bytes, output.size_bytes);
+            bail!(
+                "{} of {} bytes came, and a query leaves no job to read the rest from",
+                offset_bytes,
+                output.size_bytes
+            );
         };
         let length_bytes = u32::try_from(output.size_bytes - offset_bytes).unwrap_or(PAGE_BYTES).min(PAGE_BYTES);
         let request = ReadOutput { job, name: output.name.clone(), offset_bytes, length_bytes };

@@ -1,7 +1,9 @@
 //! What a model is, as people write it in TOML, and the canister's [`Manifest`] with every hash.
 
 use anyhow::{Context, Result, bail, ensure};
-use onnx_canister_interface::{CHUNK_BYTES_MAX, ChannelOrder, FileManifest, Layout, Manifest, Preprocessing, Resize, Task};
+use onnx_canister_interface::{
+    CHUNK_BYTES_MAX, ChannelOrder, FileManifest, Layout, Manifest, Preprocessing, Resize, Task,
+};
 use serde::Deserialize;
 use serde_bytes::ByteBuf;
 use sha2::{Digest, Sha256};
@@ -79,7 +81,11 @@ impl PreprocessingSpec {
     }
 
     pub fn to_interface(&self) -> Result<Preprocessing> {
-        ensure!(self.std.iter().all(|std| *std != 0.0), "preprocessing.std = {:?}: a zero can't be divided by", self.std);
+        ensure!(
+            self.std.iter().all(|std| *std != 0.0),
+            "preprocessing.std = {:?}: a zero can't be divided by",
+            self.std
+        );
         Ok(Preprocessing {
             height: self.height,
             width: self.width,

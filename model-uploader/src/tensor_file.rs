@@ -121,11 +121,10 @@ pub fn decode_npy(bytes: &[u8]) -> Result<Tensor> {
 
     let descriptor = field(header, "descr")?;
     let descriptor = descriptor.strip_prefix('\'').and_then(|text| text.split('\'').next()).unwrap_or_default();
-    let element_type = TYPES
-        .iter()
-        .find(|(.., known)| *known == descriptor)
-        .map(|(element_type, ..)| *element_type)
-        .with_context(|| format!("elements '{descriptor}' are no type of a tensor here (little-endian ones are)"))?;
+    let element_type =
+        TYPES.iter().find(|(.., known)| *known == descriptor).map(|(element_type, ..)| *element_type).with_context(
+            || format!("elements '{descriptor}' are no type of a tensor here (little-endian ones are)"),
+        )?;
     ensure!(field(header, "fortran_order")?.starts_with("False"), "column-major: save numpy.ascontiguousarray of it");
     let shape = field(header, "shape")?.strip_prefix('(').and_then(|text| text.split(')').next());
     let shape = shape

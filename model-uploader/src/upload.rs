@@ -8,7 +8,9 @@ use crate::manifest::{self, ModelSource, SourceFile};
 use crate::prices;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use onnx_canister_interface::{CHUNK_BYTES_MAX, Error, Manifest, MissingChunks, ModelInfo, ModelRef, ModelState, PutChunk};
+use onnx_canister_interface::{
+    CHUNK_BYTES_MAX, Error, Manifest, MissingChunks, ModelInfo, ModelRef, ModelState, PutChunk,
+};
 use serde_bytes::ByteBuf;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -47,14 +49,29 @@ impl Default for UploadOptions {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// Reading files and hashing.
-    Hashing { bytes_done: u64, bytes_total: u64 },
+    Hashing {
+        bytes_done: u64,
+        bytes_total: u64,
+    },
     /// The canister knows the manifest; `bytes_stored` of the files it has already.
-    Begun { version: u32, bytes_stored: u64, bytes_total: u64 },
+    Begun {
+        version: u32,
+        bytes_stored: u64,
+        bytes_total: u64,
+    },
     /// A chunk of `bytes` was stored by this call.
-    ChunkStored { bytes: u64 },
-    Committing { bytes_done: u64, bytes_total: u64 },
+    ChunkStored {
+        bytes: u64,
+    },
+    Committing {
+        bytes_done: u64,
+        bytes_total: u64,
+    },
     Committed,
-    Loading { done: u64, total: u64 },
+    Loading {
+        done: u64,
+        total: u64,
+    },
     Ready,
     Activated,
 }
@@ -266,7 +283,9 @@ impl<T: Transport> Upload<'_, T> {
             }
             all_stored = false;
         }
-        Err(anyhow!("chunks were missing again after each of {ROUNDS_MAX} rounds: is somebody else changing the upload?"))
+        Err(anyhow!(
+            "chunks were missing again after each of {ROUNDS_MAX} rounds: is somebody else changing the upload?"
+        ))
     }
 
     /// Sends all that is missing; the first error that trying again does not mend ends it.

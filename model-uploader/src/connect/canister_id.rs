@@ -18,14 +18,23 @@ pub(super) fn resolve(canister: Option<&str>, network: &str, directory: &Path) -
     match canister {
         Some(name) => known.get(name).copied().ok_or_else(|| {
             usage(if known.is_empty() {
-                format!("--canister {name}: not a canister id, and no canister of network '{network}' is recorded in {}", directory.display())
+                format!(
+                    "--canister {name}: not a canister id, and no canister of network '{network}' is recorded in {}",
+                    directory.display()
+                )
             } else {
-                format!("--canister {name}: not a canister id, nor one of the canisters of network '{network}': {}", names())
+                format!(
+                    "--canister {name}: not a canister id, nor one of the canisters of network '{network}': {}",
+                    names()
+                )
             })
         }),
         None => match known.len() {
             1 => Ok(known.into_values().next().unwrap_or(Principal::management_canister())),
-            0 => Err(usage(format!("--canister is missing, and no canister of network '{network}' is recorded in {}", directory.display()))),
+            0 => Err(usage(format!(
+                "--canister is missing, and no canister of network '{network}' is recorded in {}",
+                directory.display()
+            ))),
             _ => Err(usage(format!("--canister is missing; network '{network}' has: {}", names()))),
         },
     }
@@ -91,7 +100,11 @@ mod tests {
         assert_eq!(resolve(None, "local", &inner)?.to_text(), A);
         assert!(resolve(Some("one"), "ic", &inner).is_err());
 
-        write(dir.path(), "canister_ids.json", &format!(r#"{{"two":{{"local":"{B}","ic":"{A}"}},"one":{{"local":"{B}"}}}}"#))?;
+        write(
+            dir.path(),
+            "canister_ids.json",
+            &format!(r#"{{"two":{{"local":"{B}","ic":"{A}"}},"one":{{"local":"{B}"}}}}"#),
+        )?;
         assert_eq!(resolve(Some("two"), "local", &inner)?.to_text(), B);
         assert_eq!(resolve(Some("two"), "ic", &inner)?.to_text(), A);
         assert_eq!(resolve(Some("one"), "local", &inner)?.to_text(), A);

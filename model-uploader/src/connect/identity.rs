@@ -50,8 +50,7 @@ fn load_from(choice: &IdentityChoice, stores: &Stores) -> Result<Arc<dyn Identit
 impl Stores {
     fn of_this_user() -> Self {
         let icp_home = std::env::var_os("ICP_HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
-        let icp_data =
-            || Some(directories::ProjectDirs::from("org", "dfinity", "icp-cli")?.data_dir().to_path_buf());
+        let icp_data = || Some(directories::ProjectDirs::from("org", "dfinity", "icp-cli")?.data_dir().to_path_buf());
         Self {
             icp: icp_home.or_else(icp_data).map(|home| home.join("identity")),
             dfx: directories::BaseDirs::new().map(|dirs| dirs.home_dir().join(".config/dfx")),

@@ -63,7 +63,12 @@ pub async fn connect(options: &ConnectOptions) -> Result<Connection> {
             agent.fetch_root_key().await.with_context(|| format!("asking {} for its root key", target.url))?;
         }
     }
-    Ok(Connection { client: Client::new(AgentTransport::new(agent, canister)), canister, replica_url: target.url, caller })
+    Ok(Connection {
+        client: Client::new(AgentTransport::new(agent, canister)),
+        canister,
+        replica_url: target.url,
+        caller,
+    })
 }
 
 /// `directory` and those above it, nearest first.

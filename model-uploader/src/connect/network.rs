@@ -135,7 +135,8 @@ fn parse_icp_status(json: &[u8]) -> Option<(String, Option<Vec<u8>>)> {
 /// Address by the nearest `dfx.json`, then by the user's `networks.json`.
 fn dfx_url(network: &str, directory: &Path) -> Option<String> {
     let project = upward(directory).map(|dir| dir.join("dfx.json")).find(|path| path.is_file());
-    let from_project = project.and_then(|path| read_json(&path)).and_then(|json| dfx_network(json.get("networks")?, network));
+    let from_project =
+        project.and_then(|path| read_json(&path)).and_then(|json| dfx_network(json.get("networks")?, network));
     from_project.or_else(|| {
         let home = directories::BaseDirs::new()?.home_dir().to_path_buf();
         dfx_network(&read_json(&home.join(".config/dfx/networks.json"))?, network)
@@ -176,7 +177,12 @@ mod tests {
         for url in ["https://icp-api.io", "https://ICP0.io/", "https://icp0.io:443/x", "https://a.ic0.app"] {
             assert!(is_mainnet_url(url), "{url}");
         }
-        for url in ["http://127.0.0.1:8000", "https://noticp0.io", "http://localhost:4943/?x=icp0.io", "https://icp0.io.example"] {
+        for url in [
+            "http://127.0.0.1:8000",
+            "https://noticp0.io",
+            "http://localhost:4943/?x=icp0.io",
+            "https://icp0.io.example",
+        ] {
             assert!(!is_mainnet_url(url), "{url}");
         }
     }

@@ -100,9 +100,7 @@ impl Drop for WorkDir {
 /// When it is there but can't be read.
 pub(super) fn is_verified(path: &Path, size_bytes: u64, sha256: &Sha256Hex) -> Result<bool> {
     match fs::metadata(path) {
-        Ok(metadata) if metadata.is_file() && metadata.len() == size_bytes => {
-            Ok(sha256_of(path)? == sha256.as_str())
-        }
+        Ok(metadata) if metadata.is_file() && metadata.len() == size_bytes => Ok(sha256_of(path)? == sha256.as_str()),
         _ => Ok(false),
     }
 }

@@ -12,11 +12,21 @@ use std::path::{Path, PathBuf};
 pub enum Step {
     /// The converted model is there from before.
     Cached,
-    Download { package: String, version: String, size_bytes: u64 },
-    Extract { path: String },
+    Download {
+        package: String,
+        version: String,
+        size_bytes: u64,
+    },
+    Extract {
+        path: String,
+    },
     /// Making the virtual environment.
-    Environment { requirements: Vec<String> },
-    Convert { script: String },
+    Environment {
+        requirements: Vec<String>,
+    },
+    Convert {
+        script: String,
+    },
 }
 
 /// Makes the recipe's outputs, or finds them, and returns the folder that holds them.

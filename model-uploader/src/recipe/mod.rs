@@ -203,7 +203,13 @@ impl Recipe {
             files,
             task: self.manifest.task.to_interface(self.manifest.softmax)?,
             preprocessing: preprocessing.map(PreprocessingSpec::to_interface).transpose()?,
-            labels: self.manifest.labels.as_ref().map(|name| read_labels(&folder.join(name))).transpose()?.unwrap_or_default(),
+            labels: self
+                .manifest
+                .labels
+                .as_ref()
+                .map(|name| read_labels(&folder.join(name)))
+                .transpose()?
+                .unwrap_or_default(),
             description: format!("{}. {}", self.description, self.licence),
         })
     }
