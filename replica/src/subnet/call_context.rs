@@ -55,8 +55,14 @@ impl OpenCalls {
     pub fn open_context(&mut self, origin: Origin, cycles_available: u128) -> CallContextId {
         let id = self.next_context;
         self.next_context += 1;
-        let context =
-            CallContext { origin, responded: false, deleted: false, cycles_available, instructions: 0, open_calls: 0 };
+        let context = CallContext {
+            origin,
+            responded: false,
+            deleted: false,
+            cycles_available,
+            instructions: 0,
+            open_calls: 0,
+        };
         self.contexts.insert(id, context);
         id
     }

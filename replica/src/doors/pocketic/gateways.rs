@@ -33,8 +33,7 @@ impl Gateways {
         }
         let ip_addr = config.ip_addr.as_deref().unwrap_or("127.0.0.1");
         let port = config.port.unwrap_or(0);
-        let listener =
-            TcpListener::bind((ip_addr, port)).await.map_err(|e| format!("can't listen on {ip_addr}:{port}: {e}"))?;
+        let listener = TcpListener::bind((ip_addr, port)).await.map_err(|e| format!("can't listen on {ip_addr}:{port}: {e}"))?;
         let port = listener.local_addr().map_err(|e| format!("the gateway's port is unknown: {e}"))?.port();
         let domains = config.domains.clone().unwrap_or_else(|| vec![DEFAULT_DOMAIN.into()]);
         let (stop, stopped) = oneshot::channel::<()>();
