@@ -248,17 +248,6 @@ impl Instance {
         }
     }
 
-    /// From here on [`Instance::rollback_to_checkpoint`] can undo what messages commit to heap, globals and stable
-    /// memory: an upgrade takes it before pre_upgrade, a composite query before its first message.
-    pub fn checkpoint(&mut self) {
-        todo!()
-    }
-
-    /// Restores heap, globals and stable memory as they were at the checkpoint, and ends it.
-    pub fn rollback_to_checkpoint(&mut self) {
-        todo!()
-    }
-
     /// Size of the heap in bytes.
     pub fn heap_bytes(&self) -> u64 {
         self.heap.bytes() as u64
