@@ -19,12 +19,15 @@ struct CommandLine {
 enum Command {
     /// Start a network that ic-agent, icp, dfx and browsers can talk to.
     Start(cli::start::Arguments),
+    /// Count the instructions of one message.
+    Meter(cli::meter::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
     let CommandLine { command, server } = CommandLine::parse();
     match command {
         Some(Command::Start(arguments)) => cli::start::run(arguments),
+        Some(Command::Meter(arguments)) => cli::meter::run(arguments),
         None => cli::pocketic::run(server),
     }
 }

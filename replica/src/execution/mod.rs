@@ -6,10 +6,18 @@
 
 pub mod costs;
 mod engine;
+mod failure;
+mod heap;
 mod instance;
+mod instrument;
+mod mapping;
+mod meter;
 mod module;
+mod sections;
 mod stable;
+mod system_api;
 mod types;
+mod validate;
 
 pub use engine::Engine;
 pub use instance::Instance;
