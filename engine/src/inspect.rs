@@ -15,18 +15,23 @@ pub struct Inspection {
     /// Nodes of each operator, of nested graphs too. Operators of another domain than ONNX's are `domain.Operator`.
     /// `Constant` nodes that hold a large tensor count as weights.
     pub operators: BTreeMap<String, u64>,
-    /// Nodes whose operator the engine does not have.
+    /// Nodes that the engine can't run.
     pub unsupported: Vec<UnsupportedOperator>,
     /// Bytes in memory of all weights, in the file and in external-data files, but for those of a few KiB.
     pub weight_bytes: u64,
 }
 
-/// A node whose operator the engine does not have.
+/// A node that the engine can't run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnsupportedOperator {
     pub node: String,
     pub operator: String,
+    pub reason: String,
 }
+
+/// Operators that draw random numbers.
+const RANDOM_OPERATORS: [&str; 6] =
+    ["Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"];
 
 /// Reads the file's structure, not its weights.
 pub fn inspect(files: &dyn ModelFiles) -> Result<Inspection, EngineError> {
@@ -46,14 +51,21 @@ pub fn inspect(files: &dyn ModelFiles) -> Result<Inspection, EngineError> {
     })
 }
 
-/// The nodes whose operators are not known, in the file's order.
+/// The nodes that can't be run, in the file's order.
 pub(crate) fn unsupported_operators(graph: &Graph) -> Vec<UnsupportedOperator> {
     let known = tract_onnx::onnx().op_register.0;
     let mut unsupported = Vec::new();
     graph.visit_nodes(|node| {
-        if !domain_is_known(node) || !known.contains_key(&node.op_type) {
-            unsupported.push(UnsupportedOperator { node: node.name.clone(), operator: operator_name(node) });
-        }
+        let seeded = node.attribute.iter().any(|attribute| attribute.name == "seed");
+        let reason = if !domain_is_known(node) || !known.contains_key(&node.op_type) {
+            "the operator is not supported"
+        } else if RANDOM_OPERATORS.contains(&node.op_type.as_str()) && !seeded {
+            "it draws random numbers without a seed"
+        } else {
+            return;
+        };
+        let (node, operator) = (node.name.clone(), operator_name(node));
+        unsupported.push(UnsupportedOperator { node, operator, reason: reason.into() });
     });
     unsupported
 }

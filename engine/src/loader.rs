@@ -1,8 +1,9 @@
 //! From files to a [`Plan`], in steps.
 //!
 //! 1. Walk: the ONNX file is passed field by field and sorted into graph and weights.
-//! 2. Weights: each is read straight from its range into its own buffer, the only copy of it on the heap.
-//! 3. The graph goes to tract, with the weights in it as constants: parse, type, declutter, optimise, plan. Each of
+//! 2. The graph is decoded and checked.
+//! 3. Weights: each is read straight from its range into its own buffer, the only copy of it on the heap.
+//! 4. The graph goes to tract, with the weights in it as constants: parse, type, declutter, optimise, plan. Each of
 //!    these is one call into tract that can't pause. While it optimises, tract packs the weights for its kernels and
 //!    for that time holds both forms.
 
@@ -19,8 +20,8 @@ use tract_onnx::tract_hir::ops::konst::Const;
 /// Work between two looks at the meter while walking: fields of the graph.
 const FIELDS_PER_LOOK: u32 = 16;
 
-/// Phases that can't pause, for each variant: parse, type, declutter, optimise, plan.
-const INDIVISIBLE_PHASES: u64 = 5;
+/// Phases that can't pause, for each variant: parse, type, declutter, optimise, plan. Decoding comes once before.
+const VARIANT_PHASES: u64 = 5;
 
 /// Size that free dimensions are fixed at.
 const FIXED_SIZE: u64 = 1;
@@ -67,6 +68,7 @@ pub struct Loader {
 
 enum Phase {
     Walk(Walk),
+    Decode(Walk),
     Weights(WeightReader),
     Parse,
     Type(Box<InferenceModel>),
@@ -84,18 +86,20 @@ impl Loader {
         if files.onnx().is_empty() {
             return Err(EngineError::invalid("ONNX file", "it is empty"));
         }
+        // Until the walk has told: as if all of the file were weights.
+        let weight_bytes = files.onnx().len();
         Ok(Loader {
             files,
             options,
             phase: Phase::Walk(Walk::default()),
             graph: None,
             weights: Vec::new(),
-            weight_bytes: 0,
+            weight_bytes,
             to_do: Vec::new(),
             variants: Vec::new(),
             variant_error: None,
             phases_done: 0,
-            phases_total: INDIVISIBLE_PHASES,
+            phases_total: 1 + VARIANT_PHASES,
             progress: (0, 0),
         })
     }
@@ -153,7 +157,8 @@ impl Loader {
         let phase = bytes / 8 + 1;
         let done = match &self.phase {
             Phase::Walk(walk) => walk.position().min(file_bytes),
-            Phase::Weights(reader) => file_bytes + reader.bytes_done().min(self.weight_bytes),
+            Phase::Decode(_) => file_bytes,
+            Phase::Weights(reader) => file_bytes + reader.bytes_done().min(self.weight_bytes) + phase,
             _ => bytes + self.phases_done * phase,
         };
         (done, bytes + self.phases_total * phase)
@@ -178,6 +183,7 @@ impl Loader {
     fn advance_from(&mut self, phase: Phase) -> Result<Phase, EngineError> {
         let next = match phase {
             Phase::Walk(walk) => return self.walk(walk),
+            Phase::Decode(walk) => return self.decode(walk),
             Phase::Weights(mut reader) => {
                 if !reader.step(&*self.files)? {
                     return Ok(Phase::Weights(reader));
@@ -209,24 +215,31 @@ impl Loader {
 
     fn walk(&mut self, mut walk: Walk) -> Result<Phase, EngineError> {
         for _ in 0..FIELDS_PER_LOOK {
-            if !walk.step(&*self.files)? {
-                continue;
+            if walk.step(&*self.files)? {
+                self.weight_bytes = walk.stored_bytes();
+                return Ok(Phase::Decode(walk));
             }
-            self.weight_bytes = walk.stored_bytes();
-            let mut graph = Graph::new(walk, &*self.files)?;
-            check_operators(&graph)?;
-            self.to_do = match self.options.free_dimensions {
-                _ if !graph.has_free_dims() => vec![true],
-                FreeDimensions::OneAndAny => vec![true, false],
-                FreeDimensions::One => vec![true],
-                FreeDimensions::Any => vec![false],
-            };
-            self.phases_total = INDIVISIBLE_PHASES * self.to_do.len() as u64;
-            let reader = WeightReader::new(std::mem::take(&mut graph.tensors));
-            self.graph = Some(graph);
-            return Ok(Phase::Weights(reader));
         }
         Ok(Phase::Walk(walk))
+    }
+
+    fn decode(&mut self, walk: Walk) -> Result<Phase, EngineError> {
+        let mut graph = Graph::new(walk, &*self.files)?;
+        if let Some(first) = crate::inspect::unsupported_operators(&graph).into_iter().next() {
+            let (node, operator, reason) = (first.node, first.operator, first.reason);
+            return Err(EngineError::Unsupported { node, operator, reason });
+        }
+        self.to_do = match self.options.free_dimensions {
+            _ if !graph.has_free_dims() => vec![true],
+            FreeDimensions::OneAndAny => vec![true, false],
+            FreeDimensions::One => vec![true],
+            FreeDimensions::Any => vec![false],
+        };
+        self.phases_total = 1 + VARIANT_PHASES * self.to_do.len() as u64;
+        self.phases_done = 1;
+        let reader = WeightReader::new(std::mem::take(&mut graph.tensors));
+        self.graph = Some(graph);
+        Ok(Phase::Weights(reader))
     }
 
     /// tract's reading of the graph, with the weights as constants in it.
@@ -278,7 +291,7 @@ impl Loader {
     fn next_variant(&mut self) -> Result<Phase, EngineError> {
         self.to_do.remove(0);
         if !self.to_do.is_empty() {
-            self.phases_done = self.phases_total - INDIVISIBLE_PHASES * self.to_do.len() as u64;
+            self.phases_done = self.phases_total - VARIANT_PHASES * self.to_do.len() as u64;
             return Ok(Phase::Parse);
         }
         self.graph = None;
@@ -289,18 +302,6 @@ impl Loader {
                 Plan::new(std::mem::take(&mut self.variants), self.weight_bytes).map(|plan| Phase::Done(Arc::new(plan)))
             }
         }
-    }
-}
-
-/// Fails on the first node whose operator is not known.
-fn check_operators(graph: &Graph) -> Result<(), EngineError> {
-    match crate::inspect::unsupported_operators(graph).into_iter().next() {
-        None => Ok(()),
-        Some(first) => Err(EngineError::Unsupported {
-            node: first.node,
-            operator: first.operator,
-            reason: "the operator is not supported".into(),
-        }),
     }
 }
 

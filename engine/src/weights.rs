@@ -108,7 +108,7 @@ impl Current {
                     let expected_bytes = self.stored.bytes;
                     let Some(to) = self.tensor.bytes_mut().get_mut(self.written..self.written + size) else {
                         let got_bytes = expected_bytes + size as u64;
-                        return Err(EngineError::TensorLength { name: place, expected_bytes, got_bytes });
+                        return Err(EngineError::wrong_length(place, expected_bytes, got_bytes));
                     };
                     to.copy_from_slice(&element[..size]);
                     self.written += size;
@@ -123,7 +123,7 @@ impl Current {
     fn finish(self) -> Result<Tensor, EngineError> {
         if self.written as u64 != self.stored.bytes || !self.varint.is_empty() {
             let (expected_bytes, got_bytes) = (self.stored.bytes, self.written as u64);
-            return Err(EngineError::TensorLength { name: self.stored.name, expected_bytes, got_bytes });
+            return Err(EngineError::wrong_length(self.place(), expected_bytes, got_bytes));
         }
         Ok(self.tensor)
     }

@@ -129,7 +129,7 @@ impl TensorHeader {
             return Ok(None);
         }
         let Some((field, range)) = self.data else {
-            return Err(EngineError::TensorLength { name: self.name, expected_bytes: bytes, got_bytes: 0 });
+            return Err(EngineError::wrong_length(place, bytes, 0));
         };
         if !field_holds(field, element_type) {
             return Err(EngineError::invalid(place, format!("data field {field} can't hold {element_type}")));
@@ -142,7 +142,7 @@ impl TensorHeader {
         };
         if wrong_length {
             let got_bytes = range.length;
-            return Err(EngineError::TensorLength { name: self.name, expected_bytes: bytes, got_bytes });
+            return Err(EngineError::wrong_length(place, bytes, got_bytes));
         }
         Ok(Some(StoredTensor { name: self.name, element_type, shape, bytes, location: None, range, encoding }))
     }

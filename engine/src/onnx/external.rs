@@ -64,7 +64,7 @@ pub(super) fn locate(
         return Err(EngineError::invalid(place, reason));
     }
     if length != expected_bytes {
-        return Err(EngineError::TensorLength { name: place.to_string(), expected_bytes, got_bytes: length });
+        return Err(EngineError::wrong_length(place, expected_bytes, length));
     }
     Ok(ExternalRange { location: location.to_string(), range: Range { offset, length } })
 }
@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(reason(&[at, ("offset", "99"), ("length", "2")], 2), beyond);
         let wraps = [at, ("offset", "18446744073709551615"), ("length", "2")];
         assert!(reason(&wraps, 2).contains("which has 100 bytes"));
-        assert_eq!(reason(&[at, ("length", "8")], 12), "tensor \"w\" has 8 bytes, its shape needs 12");
+        assert_eq!(reason(&[at, ("length", "8")], 12), "w: it has 8 bytes, its shape needs 12");
         for path in ["../secret", "/etc/passwd", "w/../../x", "w\\..\\x", "c:x", ""] {
             assert!(reason(&[("location", path)], 1).contains("not a relative path"), "{path}");
         }

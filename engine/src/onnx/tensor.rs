@@ -162,11 +162,7 @@ pub(super) fn normalise(place: &str, tensor: &mut TensorProto) -> Result<(), Eng
         }
     }
     if bytes.len() as u64 != expected_bytes {
-        return Err(EngineError::TensorLength {
-            name: place.to_string(),
-            expected_bytes,
-            got_bytes: bytes.len() as u64,
-        });
+        return Err(EngineError::wrong_length(place, expected_bytes, bytes.len() as u64));
     }
     canonical_bools(element_type, &mut bytes);
     tensor.float_data = Vec::new();
