@@ -36,7 +36,6 @@ fn after_upgrade(args: Option<InitArgs>) {
     lifecycle::post_upgrade(args);
 }
 
-#[cfg(target_family = "wasm")]
 #[inspect_message]
 fn inspect() {
     if access::accepts_ingress(&ic_cdk::api::msg_method_name()) {
@@ -44,7 +43,7 @@ fn inspect() {
     }
 }
 
-#[cfg(target_family = "wasm")]
+/// The timer's entry point.
 #[unsafe(export_name = "canister_global_timer")]
 extern "C" fn global_timer() {
     ic_cdk::futures::internals::in_executor_context(|| ic_cdk::futures::spawn(driver::timer_fired()));

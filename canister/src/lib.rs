@@ -31,7 +31,7 @@ mod loading;
 mod memory;
 mod metrics;
 mod record;
-mod runtime;
+pub mod runtime;
 mod settings;
 mod store;
 mod tensors;

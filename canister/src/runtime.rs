@@ -2,10 +2,6 @@
 //!
 //! On Wasm each function is one system call; natively it reads a fake that tests set (see [`fake`]).
 
-use crate::jobs::WorkId;
-use candid::Principal;
-use ic_stable_structures::DefaultMemoryImpl;
-
 #[cfg(not(target_family = "wasm"))]
 pub mod fake;
 
@@ -27,9 +23,12 @@ pub const STEP_METHOD: &str = "__run_step";
 
 #[cfg(target_family = "wasm")]
 mod system {
-    use super::*;
+    use super::{STEP_METHOD, SelfCall};
+    use crate::jobs::WorkId;
+    use candid::Principal;
     use ic_cdk::api;
     use ic_cdk::call::{Call, CallFailed};
+    use ic_stable_structures::DefaultMemoryImpl;
 
     /// Instructions this message has spent so far, page charges included.
     pub fn instructions() -> u64 {

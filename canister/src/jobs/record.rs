@@ -71,14 +71,6 @@ impl StoredState {
     pub fn is_finished(&self) -> bool {
         !matches!(self, Self::Queued | Self::Running { .. } | Self::Interrupted)
     }
-
-    /// The error of a job that failed.
-    pub fn error(&self) -> Option<Error> {
-        match self {
-            Self::Failed(bytes) => Some(decode_error(bytes)),
-            _ => None,
-        }
-    }
 }
 
 fn decode_error(bytes: &[u8]) -> Error {
