@@ -91,6 +91,7 @@ fn config() -> Config {
         .guard_before_linear_memory(false)
         .memory_init_cow(false)
         .max_wasm_stack(costs::MAX_WASM_STACK_BYTES)
+        .async_stack_size(costs::MAX_WASM_STACK_BYTES)
         .cranelift_opt_level(OptLevel::Speed)
         .cranelift_nan_canonicalization(true)
         .parallel_compilation(true)

@@ -81,7 +81,6 @@ impl Instance {
         let entry_point = environment.message.entry_point.clone();
         let limits = Limits::of(kind);
         let slices = Slices::new(environment.instruction_limit.unwrap_or(limits.instructions), limits.slice);
-        let message_limit = environment.instruction_limit.unwrap_or(limits.instructions);
         let charge_writes = !kind.is_in(Kind::NON_REPLICATED.or(Kind::REPLICATED_QUERY));
 
         self.counter.start(slices.first_slice());
@@ -102,7 +101,7 @@ impl Instance {
 
         let result = self.enter(&mut store, &entry_point);
         let mut state = store.into_data();
-        let instructions = state.executed().min(message_limit);
+        let instructions = state.executed();
         let page_charge = self.counter.page_charge();
         let pages_dirtied = self.heap.pages_written() + state.stable.pages_written();
         // A query leaves no trace, in replicated execution neither. The state machine rolls a composite query back
@@ -246,17 +245,6 @@ impl Instance {
         if let Some(stable) = &mut self.stable {
             stable.rollback_to_checkpoint();
         }
-    }
-
-    /// From here on [`Instance::rollback_to_checkpoint`] can undo what messages commit to heap, globals and stable
-    /// memory: an upgrade takes it before pre_upgrade, a composite query before its first message.
-    pub fn checkpoint(&mut self) {
-        todo!()
-    }
-
-    /// Restores heap, globals and stable memory as they were at the checkpoint, and ends it.
-    pub fn rollback_to_checkpoint(&mut self) {
-        todo!()
     }
 
     /// Size of the heap in bytes.

@@ -96,11 +96,6 @@ impl Canister {
         for line in &outcome.log.lines {
             self.log.append(info.time_ns, line.clone(), limit_bytes);
         }
-        if let Err(trap) = &outcome.result
-            && matches!(trap.code, ErrorCode::CanisterTrapped | ErrorCode::CanisterCalledTrap)
-        {
-            self.log.append(info.time_ns, format!("[TRAP]: {}", trap.message).into_bytes(), limit_bytes);
-        }
         self.counters.instructions += outcome.instructions;
         self.counters.page_charge += outcome.page_charge;
         self.counters.messages += 1;
@@ -145,6 +140,10 @@ impl Canister {
 
     /// Executes what the system makes the canister do. A canister that can't prepay it does not do it.
     pub fn execute_task(&mut self, info: &SubnetInfo, task: Task) -> Executed {
+        // A timer that fell due before the canister began to stop stays armed for when it starts again.
+        if !self.is_running() {
+            return Executed::default();
+        }
         let (entry_point, export) = match task {
             Task::Heartbeat => (EntryPoint::Heartbeat, "canister_heartbeat"),
             Task::GlobalTimer => {
@@ -157,10 +156,7 @@ impl Canister {
                 (EntryPoint::OnLowWasmMemory, "canister_on_low_wasm_memory")
             }
         };
-        if !self.is_running()
-            || !self.exports(export)
-            || self.withdraw(prices::execution(prices::MESSAGE_INSTRUCTIONS)).is_err()
-        {
+        if !self.exports(export) || self.withdraw(prices::execution(prices::MESSAGE_INSTRUCTIONS)).is_err() {
             return Executed::default();
         }
         let message = plain_message(entry_point, Principal::management_canister(), Vec::new());
@@ -321,7 +317,7 @@ impl Canister {
     }
 
     /// Readies the low-memory hook when the heap came within the threshold of its limit.
-    fn check_low_memory(&mut self) {
+    pub fn check_low_memory(&mut self) {
         const WASM32_HEAP_BYTES: u64 = 4 << 30;
         let limit = match self.settings.wasm_memory_limit_bytes {
             0 => WASM32_HEAP_BYTES,

@@ -38,7 +38,6 @@ struct Installation<'a> {
 #[derive(Default)]
 struct Spent {
     instructions: u64,
-    slices: u32,
 }
 
 impl Spent {
@@ -96,7 +95,7 @@ impl Subnet {
             let cause = errors::out_of_cycles_text(&id, Some(missing));
             Rejection::new(ErrorCode::CanisterOutOfCycles, format!("Canister installation failed with `{cause}`."))
         })?;
-        let mut spent = Spent { instructions: installation.assembly_instructions, slices: 0 };
+        let mut spent = Spent { instructions: installation.assembly_instructions };
         let result = install_on(canister, engine, &info, call.sender, installation, &mut spent);
         canister.settle_execution(prices::INSTALL_INSTRUCTIONS, spent.instructions);
         let slices = spent.instructions.div_ceil(prices::SLICE_INSTRUCTIONS).try_into().unwrap_or(u32::MAX);
@@ -112,10 +111,10 @@ impl Subnet {
             let details = ic00::ChangeDetails::CodeDeployment(record);
             canister.record_change(info.time_ns, call.origin, installation.sender_version, details);
             self.certified.set_canister(canister);
-            self.occupy(&id, spent.slices.max(slices));
+            self.occupy(&id, slices);
             return Ok(unit_reply());
         }
-        self.occupy(&id, spent.slices.max(slices));
+        self.occupy(&id, slices);
         result.map(|_| unit_reply())
     }
 }
@@ -253,7 +252,6 @@ impl Installer<'_> {
         let outcome: Outcome = instance.execute(environment);
         self.canister.keep_outcome(self.info, &outcome);
         self.spent.add_instructions(outcome.instructions);
-        self.spent.slices += outcome.slices;
         let effects = outcome.result.map_err(|trap| self.trapped(trap))?;
         changes.certified_data = effects.certified_data.or(changes.certified_data.take());
         changes.global_timer_ns = effects.global_timer_ns.or(changes.global_timer_ns);

@@ -34,6 +34,7 @@ impl Subnet {
         canister.settings = changed_settings(canister, args.settings)?;
         canister.log.shrink_to(canister.settings.log_memory_limit_bytes);
         canister.version += 1;
+        canister.check_low_memory();
         if changes_controllers {
             let controllers = canister.settings.controllers.iter().copied().collect();
             let details = ic00::ChangeDetails::ControllersChange(ic00::ControllersChangeRecord { controllers });

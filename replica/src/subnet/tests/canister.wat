@@ -95,7 +95,7 @@
     (call $load_arg)
     (call $cycles_accept (i64.const 0) (i64.load (i32.const 1024)) (i32.const 1024))
     (call $reply_bytes (i32.const 1024) (i32.const 16)))
-  ;; Executes about five instructions a turn.
+  ;; Executes nine instructions a turn.
   (func (export "canister_update spin") (local $turns i64)
     (call $load_arg)
     (local.set $turns (i64.load (i32.const 1024)))

@@ -163,9 +163,8 @@ fn a_module_is_installed_from_chunks() {
     net.manage("install_chunked_code", (args,)).expect("it installs");
     assert_eq!(net.counter(id), 9);
     net.about("clear_chunk_store", id).expect("it is cleared");
-    assert_eq!(net.about("stored_chunks", id).map(|reply| candid::decode_one::<Vec<ic00::ChunkHash>>(&reply)), {
-        Ok(Ok(vec![]))
-    });
+    let reply = net.about("stored_chunks", id).expect("the hashes");
+    assert!(candid::decode_one::<Vec<ic00::ChunkHash>>(&reply).expect("hashes").is_empty());
 }
 
 #[test]

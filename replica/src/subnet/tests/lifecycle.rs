@@ -102,35 +102,50 @@ fn stopping_waits_for_open_calls_and_refuses_new_ones() {
 
 #[test]
 fn a_stopping_canister_refuses_its_own_calls() {
-    // `go` calls itself over a canister that is held, so the second step falls into the stopping.
-    let (mut net, a) = Net::with_canister();
-    let wat = CANISTER_WAT.replace(
-        "(func $on_reply (param i32)",
-        r#"(func $on_reply (param i32)
-             (if (i32.eq (call $arg_size) (i32.const 8)) (then
-               (i32.store8 (i32.const 1032) (i32.const 10))
-               (call $call_new (i32.const 1033) (i32.load8_u (i32.const 1032)) (i32.const 2048) (i32.const 3)
-                 (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 0))
-               (drop (call $call_perform))
-               (return)))"#,
-    );
-    let wat = wat.replace("(memory (export", r#"(data (i32.const 2048) "inc") (memory (export"#);
-    let b = net.install_wat(&wat);
-    // B calls A, and at A's reply (eight bytes) calls the canister named at 1033 again: A's id stands there, so first
-    // replace it by B's own through a call to itself.
-    net.hold(&a);
-    let call = net.submit(b, "call", call_argument(0, &a, "inc", b"")).expect("accepted");
+    // `go` calls the canister named in its argument, and after that calls itself.
+    let wat = r#"(module
+        (import "ic0" "msg_arg_data_size" (func $arg_size (result i32)))
+        (import "ic0" "msg_arg_data_copy" (func $arg_copy (param i32 i32 i32)))
+        (import "ic0" "canister_self_size" (func $self_size (result i32)))
+        (import "ic0" "canister_self_copy" (func $self_copy (param i32 i32 i32)))
+        (import "ic0" "msg_reject_code" (func $reject_code (result i32)))
+        (import "ic0" "msg_reject_msg_size" (func $reject_msg_size (result i32)))
+        (import "ic0" "msg_reject_msg_copy" (func $reject_msg_copy (param i32 i32 i32)))
+        (import "ic0" "msg_reply_data_append" (func $append (param i32 i32)))
+        (import "ic0" "msg_reply" (func $reply))
+        (import "ic0" "call_new" (func $call_new (param i32 i32 i32 i32 i32 i32 i32 i32)))
+        (import "ic0" "call_perform" (func $call_perform (result i32)))
+        (memory 1)
+        (data (i32.const 0) "inc")
+        (table funcref (elem $itself $refused $done))
+        (func $inc_of (param $id i32) (param $len i32) (param $on_reply i32)
+          (call $call_new (local.get $id) (local.get $len) (i32.const 0) (i32.const 3)
+            (local.get $on_reply) (i32.const 0) (i32.const 1) (i32.const 0))
+          (drop (call $call_perform)))
+        (func (export "canister_update inc") (call $reply))
+        (func (export "canister_update go")
+          (call $arg_copy (i32.const 16) (i32.const 0) (call $arg_size))
+          (call $inc_of (i32.const 16) (call $arg_size) (i32.const 0)))
+        (func $itself (param i32)
+          (call $self_copy (i32.const 64) (i32.const 0) (call $self_size))
+          (call $inc_of (i32.const 64) (call $self_size) (i32.const 2)))
+        (func $done (param i32) (call $reply))
+        (func $refused (param i32)
+          (i32.store (i32.const 128) (call $reject_code))
+          (call $reject_msg_copy (i32.const 132) (i32.const 0) (call $reject_msg_size))
+          (call $append (i32.const 128) (i32.add (call $reject_msg_size) (i32.const 4)))
+          (call $reply)))"#;
+    let (mut net, other) = Net::with_canister();
+    let id = net.install_wat(wat);
+    assert_eq!(net.call(id, "go", other.as_slice().to_vec()), Ok(vec![]));
+    net.hold(&other);
+    let call = net.submit(id, "go", other.as_slice().to_vec()).expect("accepted");
     net.subnet.execute_round();
-    let args = candid::encode_one(ic00::CanisterIdRecord { canister_id: b }).expect("it encodes");
-    let stop = net.submit(Principal::management_canister(), "stop_canister", args.clone()).expect("accepted");
+    let args = candid::encode_one(ic00::CanisterIdRecord { canister_id: id }).expect("it encodes");
+    let stop = net.submit(Principal::management_canister(), "stop_canister", args).expect("accepted");
     net.subnet.execute_round();
-    // The callback's second call goes to A itself, which still runs; stop A as well so that it is refused.
-    let stop_a = candid::encode_one(ic00::CanisterIdRecord { canister_id: a }).expect("it encodes");
-    net.submit(Principal::management_canister(), "stop_canister", stop_a).expect("accepted");
-    net.release(&a);
-    let (code, message) = rejected(net.wait(&call));
-    assert_eq!(code, 5);
-    assert!(message.starts_with("IC05"), "{message}");
+    net.release(&other);
+    assert_eq!(rejected(net.wait(&call)), (5, format!("IC0509: Canister {id} is stopping")));
     net.wait(&stop).expect("it has stopped");
 }
 

@@ -117,21 +117,21 @@ fn a_long_message_keeps_its_canister_busy_and_nobody_else() {
     let (mut net, a) = Net::with_canister();
     let b = net.create_installed();
     let before = net.subnet.counters(&a).expect("it exists").slices;
-    // Nine instructions a turn: a little over four slices of 2e9.
-    let long = net.submit(a, "spin", 900_000_000_u64.to_le_bytes().to_vec()).expect("accepted");
+    // Nine instructions a turn: a little over two slices of 2e9.
+    let long = net.submit(a, "spin", 500_000_000_u64.to_le_bytes().to_vec()).expect("accepted");
     let next = net.submit(a, "inc", vec![]).expect("accepted");
     net.subnet.execute_round();
     assert!(net.answer(&long).is_some());
     let slices = net.subnet.counters(&a).expect("it exists").slices - before;
-    assert_eq!(slices, 5);
-    assert_eq!(net.subnet.last_message_cost(&a).expect("it executed").slices, 5);
+    assert_eq!(slices, 3);
+    assert_eq!(net.subnet.last_message_cost(&a).expect("it executed").slices, 3);
     assert_eq!(number(net.call(b, "inc", vec![])), 1);
     let mut rounds = 2;
     while net.answer(&next).is_none() {
         net.subnet.execute_round();
         rounds += 1;
     }
-    assert_eq!(rounds, 5, "the next message waits for the last slice's round");
+    assert_eq!(rounds, 3, "the next message waits for the last slice's round");
 }
 
 #[test]
