@@ -107,9 +107,8 @@ pub(super) fn link<I: Word>(linker: &mut Linker<MessageState>) -> wasmtime::Resu
     });
     fixed!(linker, "cost_http_request", |state, request_bytes: u64, max_response_bytes: u64, target: I| -> () {
         let (base, per_request_byte, per_response_byte) = costs::HTTP_REQUEST_CYCLES;
-        let cost = base
-            + u128::from(request_bytes) * per_request_byte
-            + u128::from(max_response_bytes) * per_response_byte;
+        let cost =
+            base + u128::from(request_bytes) * per_request_byte + u128::from(max_response_bytes) * per_response_byte;
         state.write_cycles("cost_http_request", target.to_u64(), cost)
     });
     fixed!(linker, "cost_http_request_v2", |state, _source: I, _len: I, _target: I| -> () {
