@@ -1,1 +1,49 @@
-fn main() {}
+//! The project's chores, as commands: `cargo xtask help` lists them.
+
+mod build;
+mod demo;
+mod process;
+mod size;
+mod test;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  demo [--keep] [--port N]   build everything, start the embedded replica, deploy the canister, upload
+                             EfficientNet-Lite0, classify a photo and print what each step cost;
+                             --keep leaves the network running until Ctrl-C
+  test [FILTER]              build what the tests need and run all of them
+  bench [--check]            measure instructions per inference and write benches/RESULTS.md;
+                             --check compares with the committed figures instead and fails on a regression
+  build-canister             build target/wasm/onnx-canister.wasm and .wasm.gz, Candid metadata included
+  size                       code bytes of the built canister by crate
+  lint                       rustfmt and clippy over the whole workspace
+  help                       this text
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match arguments.split_first() {
+        Some((&"demo", rest)) => demo::demo(rest),
+        Some((&"test", rest)) => test::test(rest),
+        Some((&"bench", rest)) => test::bench(rest),
+        Some((&"build-canister", [])) => build::canister().map(|_| ()),
+        Some((&"size", [])) => size::print_ledger(),
+        Some((&"lint", [])) => test::lint(),
+        Some((&("help" | "--help" | "-h"), _)) | None => {
+            print!("{HELP}");
+            Ok(())
+        }
+        Some((other, _)) => Err(format!("no command '{other}', or it takes no such argument\n\n{HELP}")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Arguments, and the help that describes them.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use model_uploader::{DEFAULT_CONCURRENCY, LOCAL_NETWORK, RootKey};
+use std::path::PathBuf;
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage.
+
+Canister names are looked up in .icp/data/mappings, .icp/cache/mappings, .dfx and canister_ids.json, in this folder and
+above. Identities are those of icp and dfx. The address of a network is what `icp network status` says, else what
+dfx.json and networks.json say, else http://127.0.0.1:8000 for `local` (4943 in a project that only dfx knows).
+
+Recipes need Python 3 with pip. What they fetch is kept in $ONNX_CANISTER_CACHE, else in onnx-canister in this user's
+cache folder.";
+
+/// Gets ONNX models into an onnx-canister, and answers out of it.
+#[derive(Parser, Debug)]
+#[command(version, about, after_help = EXIT_CODES, max_term_width = 120)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Args, Debug, Clone)]
+pub struct Global {
+    /// Canister id, or its name in this project [default: the project's only one]
+    #[arg(long, global = true, env = "ICP_CLI_CID", value_name = "ID|NAME")]
+    pub canister: Option<String>,
+    /// `local`, `ic`, or an environment of this project
+    #[arg(long, global = true, env = "ICP_ENVIRONMENT", default_value = LOCAL_NETWORK, value_name = "NAME")]
+    pub network: String,
+    /// Address of the network, instead of the one that --network has
+    #[arg(long, global = true, value_name = "URL")]
+    pub replica_url: Option<String>,
+    /// Identity of icp or dfx to call as [default: the one selected there, else anonymous]
+    #[arg(long, global = true, value_name = "NAME", conflicts_with_all = ["pem", "anonymous"])]
+    pub identity: Option<String>,
+    /// PEM file of the key to call with
+    #[arg(long, global = true, value_name = "FILE", conflicts_with = "anonymous")]
+    pub pem: Option<PathBuf>,
+    /// Call as the anonymous principal
+    #[arg(long, global = true)]
+    pub anonymous: bool,
+    /// The network's root key in DER and hexadecimal, or `fetch` to ask the network for it
+    /// [default: mainnet's own on mainnet, else fetch]
+    #[arg(long, global = true, value_name = "HEX|fetch")]
+    pub root_key: Option<RootKey>,
+    /// Chunks in flight at once
+    #[arg(long, global = true, value_name = "N", default_value_t = DEFAULT_CONCURRENCY as u16,
+        value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub concurrency: u16,
+    /// Print one JSON object on standard output, and no progress
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print results and errors only
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Show what an ONNX file holds, and whether the canister can run it
+    Inspect {
+        /// The ONNX file; external-data files are looked for beside it
+        file: PathBuf,
+    },
+    /// Fetch a model by its recipe and convert it; print where it is
+    Fetch {
+        /// Name of the recipe; without it, list the recipes
+        name: Option<String>,
+        #[command(flatten)]
+        recipes: RecipesFolder,
+    },
+    /// Upload a model, load it and make it active; the same command again completes what was interrupted
+    ///
+    /// The canister is asked what it lacks and only that is sent, so nothing is sent twice, whenever and wherever the
+    /// upload was cut off.
+    Upload(Upload),
+    /// Ask a model for the labels of an image
+    Classify {
+        /// Name of the model
+        model: String,
+        /// A PNG or JPEG image, or the input tensor as .npy
+        input: PathBuf,
+        /// Labels to print, best first
+        #[arg(long, value_name = "N", default_value_t = 5)]
+        top: u32,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Run a model on tensors
+    Infer {
+        /// Name of the model
+        model: String,
+        /// An input: NAME=FILE.npy, or NAME=FILE,TYPE,SHAPE for raw little-endian elements,
+        /// as in x=x.bin,float32,1x3x224x224
+        #[arg(long = "input", short, required = true, value_name = "NAME=FILE")]
+        inputs: Vec<String>,
+        /// Output to compute; repeat for more [default: all]
+        #[arg(long = "output", short, value_name = "NAME")]
+        outputs: Vec<String>,
+        /// Write each output to this folder as NAME.npy
+        #[arg(long, value_name = "DIR")]
+        output_dir: Option<PathBuf>,
+        #[command(flatten)]
+        how: How,
+    },
+    /// List all models and their versions
+    List,
+    /// Show a model's versions: state, inputs, outputs, sizes
+    Status {
+        /// Name of the model [default: all]
+        model: Option<String>,
+    },
+    /// Bring a committed version onto the heap
+    Load(Version),
+    /// Take a version off the heap; its files stay
+    Unload(Version),
+    /// Make a version the active one
+    Activate(Version),
+    /// Make the version that was active before the active one again
+    Rollback {
+        /// Name of the model
+        model: String,
+    },
+    /// Delete a version, files and all
+    Delete(Version),
+    /// Show the canister's cycles, memory and work
+    Health,
+}
+
+#[derive(Args, Debug)]
+pub struct Version {
+    /// Name of the model
+    pub model: String,
+    /// Version [default: the active one]
+    #[arg(long, value_name = "N")]
+    pub version: Option<u32>,
+}
+
+#[derive(Args, Debug)]
+pub struct How {
+    /// Version [default: the active one]
+    #[arg(long, value_name = "N")]
+    pub version: Option<u32>,
+    /// Ask by query: free and quick, limited to 5e9 instructions, and vouched for by one node only
+    #[arg(long)]
+    pub query: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct RecipesFolder {
+    /// Folder of the recipes [default: models, here or above]
+    #[arg(long, value_name = "DIR")]
+    pub recipes: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
+pub enum TaskArgument {
+    /// One tensor or image in, class scores out
+    Classify,
+    /// Any tensors in and out
+    Infer,
+}
+
+#[derive(Args, Debug)]
+pub struct Upload {
+    /// Name of a recipe; with --onnx, the model's name
+    #[arg(required_unless_present = "onnx")]
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub recipes: RecipesFolder,
+    /// Upload this ONNX file rather than a recipe's
+    #[arg(long, value_name = "FILE")]
+    pub onnx: Option<PathBuf>,
+    /// A file of external data that the ONNX file names; repeat for more
+    #[arg(long, value_name = "FILE", requires = "onnx")]
+    pub external_data: Vec<PathBuf>,
+    /// Name of the model [default: the recipe's name, else the file's]
+    #[arg(long = "name", value_name = "NAME", id = "model_name")]
+    pub model_name: Option<String>,
+    /// What the model does [default: classify with --labels, else infer]
+    #[arg(long, value_enum, requires = "onnx")]
+    pub task: Option<TaskArgument>,
+    /// The outputs of the classifier are probabilities already: apply no softmax
+    #[arg(long, requires = "onnx")]
+    pub no_softmax: bool,
+    /// Labels, one a line, the first that of class 0
+    #[arg(long, value_name = "FILE", requires = "onnx")]
+    pub labels: Option<PathBuf>,
+    /// TOML file that says how an image becomes the input, as a recipe's [manifest.preprocessing]
+    #[arg(long, value_name = "FILE", requires = "onnx")]
+    pub preprocessing: Option<PathBuf>,
+    /// Free text about the model
+    #[arg(long, value_name = "TEXT")]
+    pub description: Option<String>,
+    /// Bytes of a chunk
+    #[arg(long, value_name = "BYTES", default_value_t = onnx_canister_interface::CHUNK_BYTES_MAX)]
+    pub chunk_bytes: u32,
+    /// Store and verify only
+    #[arg(long)]
+    pub no_load: bool,
+    /// Load, but leave the active version as it is
+    #[arg(long)]
+    pub no_activate: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_stand_before_or_after_the_command() -> Result<(), clap::Error> {
+        let args = ["model-uploader", "--network", "ic", "upload", "m", "--concurrency", "8", "--json"];
+        let parsed = Arguments::try_parse_from(args)?;
+        assert_eq!((parsed.global.network.as_str(), parsed.global.concurrency, parsed.global.json), ("ic", 8, true));
+        Ok(())
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        for args in [
+            vec!["upload"],
+            vec!["upload", "m", "--labels", "x"],
+            vec!["list", "--anonymous", "--identity", "a"],
+            vec!["list", "--pem", "x", "--identity", "a"],
+            vec!["list", "--root-key", "xyz"],
+            vec!["list", "--concurrency", "0"],
+            vec!["infer", "m"],
+        ] {
+            let all = std::iter::once("model-uploader").chain(args.iter().copied());
+            assert!(Arguments::try_parse_from(all).is_err(), "{args:?}");
+        }
+    }
+}
