@@ -135,7 +135,7 @@ pub enum Command {
 pub struct Version {
     /// Name of the model
     pub model: String,
-    /// Version [default: the active one]
+    /// Version; may be left out where there is only one
     #[arg(long, value_name = "N")]
     pub version: Option<u32>,
 }
