@@ -58,7 +58,7 @@ pub enum CallError {
     #[error("{method} was rejected{}: {message}", .error_code.as_deref().map(|c| format!(" ({c})")).unwrap_or_default())]
     Rejected { method: &'static str, message: String, error_code: Option<String> },
     /// No answer after all attempts.
-    #[error("{method} failed {attempts} times, the last time with: {message}")]
+    #[error("{method} failed, after {attempts} {}: {message}", if *.attempts == 1 { "attempt" } else { "attempts" })]
     Unreachable { method: &'static str, attempts: u32, message: String },
     #[error("{method}: {message}")]
     Failed { method: &'static str, message: String },
