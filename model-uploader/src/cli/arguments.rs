@@ -24,6 +24,7 @@ pub struct Arguments {
 }
 
 #[derive(Args, Debug, Clone)]
+#[command(next_help_heading = "Common options")]
 pub struct Global {
     /// Canister id, or its name in this project [default: the project's only one]
     #[arg(long, global = true, env = "ICP_CLI_CID", value_name = "ID|NAME")]
