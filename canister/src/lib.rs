@@ -1,1 +1,43 @@
+//! An Internet Computer canister that runs ONNX models itself, deterministically.
+//!
+//! ```text
+//! endpoints     every entry point, thin
+//! access        who may call what            settings    what a controller can set
+//! store         models: upload, commit, activate, delete
+//! loading       models onto the heap         inference   one request on one model (classify, infer, inputs)
+//! jobs          what outgrows a message      lifecycle   install and upgrade
+//! health        cycles                       metrics     /metrics
+//! runtime       every system call            memory      stable memory's map
+//! record        how records are encoded      limits      every limit
+//! ```
+//!
+//! Only `endpoints` and `runtime` know the system; the rest runs natively, where its tests are.
 
+mod access;
+mod classify;
+mod counters;
+mod endpoints;
+mod engine_error;
+#[cfg(target_family = "wasm")]
+mod entropy;
+mod health;
+mod infer;
+mod inference;
+mod inputs;
+mod jobs;
+mod lifecycle;
+mod limits;
+mod loading;
+mod memory;
+mod metrics;
+mod record;
+pub mod runtime;
+mod settings;
+mod store;
+mod tensors;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use endpoints::candid_service;

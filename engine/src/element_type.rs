@@ -52,6 +52,24 @@ impl ElementType {
         })
     }
 
+    /// The number of this type in ONNX's `TensorProto.DataType`.
+    pub(crate) const fn to_onnx(self) -> i32 {
+        match self {
+            Self::Float32 => 1,
+            Self::Uint8 => 2,
+            Self::Int8 => 3,
+            Self::Uint16 => 4,
+            Self::Int16 => 5,
+            Self::Int32 => 6,
+            Self::Int64 => 7,
+            Self::Bool => 9,
+            Self::Float16 => 10,
+            Self::Float64 => 11,
+            Self::Uint32 => 12,
+            Self::Uint64 => 13,
+        }
+    }
+
     pub(crate) const fn to_tract(self) -> DatumType {
         match self {
             Self::Float32 => DatumType::F32,

@@ -36,7 +36,7 @@ pub enum EngineError {
     /// `None` is a dimension that is free.
     #[error("tensor {name:?} has shape {got:?}, needed is {expected:?}")]
     TensorShape { name: String, expected: Vec<Option<u64>>, got: Vec<u64> },
-    /// Bytes and shape do not fit together.
+    /// Bytes and shape of a tensor made by a caller do not fit together.
     #[error("tensor {name:?} has {got_bytes} bytes, its shape needs {expected_bytes}")]
     TensorLength { name: String, expected_bytes: u64, got_bytes: u64 },
     /// A conversion between element types that is not offered.
@@ -70,6 +70,11 @@ pub enum EngineError {
 }
 
 impl EngineError {
+    /// A model's tensor has more or fewer bytes than its shape needs.
+    pub(crate) fn wrong_length(place: impl Into<String>, expected_bytes: u64, got_bytes: u64) -> Self {
+        Self::invalid(place, format!("it has {got_bytes} bytes, its shape needs {expected_bytes}"))
+    }
+
     pub(crate) fn invalid(place: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Invalid { place: place.into(), reason: reason.into() }
     }

@@ -7,25 +7,29 @@
 #[cfg(target_endian = "big")]
 compile_error!("tensor bytes are little-endian and are used in place: a big-endian target is not supported");
 
+mod cost;
 mod element_type;
 mod error;
 pub mod image;
 mod inspect;
 mod loader;
+mod onnx;
 mod plan;
 pub mod postprocess;
 mod session;
 mod source;
 mod tensor;
+mod variant;
+mod weights;
 
 pub use element_type::ElementType;
 pub use error::{EngineError, ReadError};
 pub use inspect::{Inspection, UnsupportedOperator, inspect};
-pub use loader::{LoadOptions, Loader};
+pub use loader::{FreeDimensions, LoadOptions, Loader};
 pub use plan::{Plan, TensorSpec};
 pub use session::Session;
 pub use source::{ByteSource, Meter, ModelFiles, READ_BYTES_MAX};
-pub use tensor::Tensor;
+pub use tensor::{TENSOR_BYTES_MAX, Tensor};
 
 /// What a step of a [`Loader`] or a [`Session`] came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

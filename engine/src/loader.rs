@@ -1,35 +1,263 @@
 //! From files to a [`Plan`], in steps.
+//!
+//! 1. Walk: the ONNX file is passed field by field and sorted into graph and weights.
+//! 2. The graph is decoded and checked.
+//! 3. Weights: each is read straight from its range into its own buffer, the only copy of it on the heap.
+//! 4. The graph goes to tract, with the weights in it as constants: parse, type, declutter, optimise, plan. Each of
+//!    these is one call into tract that can't pause. While it optimises, tract packs the weights for its kernels and
+//!    for that time holds both forms.
 
+use crate::onnx::{Graph, Sizes, Walk};
+use crate::variant::{Build, Parts, Variant};
+use crate::weights::WeightReader;
 use crate::{EngineError, Meter, ModelFiles, Plan, Step};
 use std::sync::Arc;
 
+/// Work between two looks at the meter while walking: fields of the graph.
+const FIELDS_PER_LOOK: u32 = 16;
+
 /// How to load.
-#[derive(Clone, Debug, Default)]
-pub struct LoadOptions {}
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LoadOptions {
+    pub free_dimensions: FreeDimensions,
+}
+
+/// What to make of dimensions of the inputs that the file leaves free (a batch, mostly).
+///
+/// tract optimises better for sizes it knows: EfficientNet-Lite0 takes a third of the instructions. A variant takes
+/// time to load and has its own form of the weights in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FreeDimensions {
+    /// A variant for all of them being 1 and one for any sizes. Where tract can't make the latter (it loses track of
+    /// sizes that a graph computes in int32), the weights are kept, and a session with other sizes begins by making a
+    /// variant for its own.
+    #[default]
+    OneAndAny,
+    /// Only the variant for 1.
+    One,
+    /// Only the variant for any sizes.
+    Any,
+}
 
 /// Reads a model and makes a [`Plan`] of it.
-pub struct Loader {}
+pub struct Loader {
+    files: Box<dyn ModelFiles>,
+    options: LoadOptions,
+    phase: Phase,
+    weight_bytes: u64,
+    /// Variants to make after the current one.
+    to_do: Vec<Sizes>,
+    variants: Vec<Variant>,
+    /// Why the last variant could not be made.
+    variant_error: Option<EngineError>,
+    /// What each phase took of the first variant that was made.
+    phase_instructions: [u64; Build::PHASES],
+    phases_done: u64,
+    phases_total: u64,
+    progress: (u64, u64),
+}
+
+enum Phase {
+    Walk(Walk),
+    Decode(Walk),
+    Weights(Box<Graph>, WeightReader),
+    Build(Box<Parts>, Build),
+    Done(Arc<Plan>),
+    /// A step failed; so does every later one.
+    Failed(EngineError),
+}
 
 impl Loader {
     /// Begins to load; reads nothing yet.
     pub fn new(files: Box<dyn ModelFiles>, options: LoadOptions) -> Result<Loader, EngineError> {
-        let _ = (files, options);
-        todo!()
+        // Until the walk has told: as if all of the file were weights.
+        let weight_bytes = files.onnx().len();
+        if weight_bytes == 0 {
+            return Err(EngineError::invalid("ONNX file", "it is empty"));
+        }
+        Ok(Loader {
+            files,
+            options,
+            phase: Phase::Walk(Walk::default()),
+            weight_bytes,
+            to_do: Vec::new(),
+            variants: Vec::new(),
+            variant_error: None,
+            phase_instructions: [0; Build::PHASES],
+            phases_done: 0,
+            phases_total: 1 + Build::PHASES as u64,
+            progress: (0, 0),
+        })
     }
 
-    /// Works until `meter.spent() >= limit` or done. A phase that can't pause is done alone, in a call of its own.
+    /// Works until `meter.spent() >= limit` or done; always does some work.
+    ///
+    /// A phase that can't pause is done alone: the call before it ends where it would begin, and the call that does it
+    /// does nothing else. After an error every further call gives the same error.
     pub fn step(&mut self, meter: &dyn Meter, limit: u64) -> Result<Step, EngineError> {
-        let _ = (meter, limit);
-        todo!()
+        if self.next_phase_is_indivisible() {
+            self.advance(meter)?;
+        } else {
+            loop {
+                self.advance(meter)?;
+                if matches!(self.phase, Phase::Done(_)) || self.next_phase_is_indivisible() || meter.spent() >= limit {
+                    break;
+                }
+            }
+        }
+        if matches!(self.phase, Phase::Done(_)) {
+            return Ok(Step::Done);
+        }
+        let (done, total) = self.progress();
+        // The total is only known after the walk: never show a step back.
+        let ahead = |(done, total): (u64, u64), (old_done, old_total): (u64, u64)| {
+            u128::from(done) * u128::from(old_total) >= u128::from(old_done) * u128::from(total)
+        };
+        if ahead((done, total), self.progress) {
+            self.progress = (done, total);
+        }
+        Ok(Step::Paused { done: self.progress.0, total: self.progress.1 })
     }
 
     /// Whether the next [`Loader::step`] is a phase that can't pause: give it a message of its own.
     pub fn next_phase_is_indivisible(&self) -> bool {
-        todo!()
+        matches!(self.phase, Phase::Decode(_) | Phase::Build(..))
     }
 
     /// The plan, once [`Step::Done`].
     pub fn finish(self) -> Result<Arc<Plan>, EngineError> {
-        todo!()
+        match self.phase {
+            Phase::Done(plan) => Ok(plan),
+            Phase::Failed(error) => Err(error),
+            _ => {
+                let (done, total) = self.progress;
+                Err(EngineError::NotDone { place: "loading".into(), done, total })
+            }
+        }
+    }
+
+    /// Bytes read, then phases, each phase counted as an eighth of the bytes.
+    fn progress(&self) -> (u64, u64) {
+        let file_bytes = self.files.onnx().len();
+        let bytes = file_bytes.saturating_add(self.weight_bytes);
+        let phase = bytes / 8 + 1;
+        let bytes_done = match &self.phase {
+            Phase::Walk(walk) => walk.position().min(file_bytes),
+            Phase::Decode(_) => file_bytes,
+            Phase::Weights(_, reader) => file_bytes + reader.bytes_done().min(self.weight_bytes),
+            _ => bytes,
+        };
+        (bytes_done + self.phases_done * phase, bytes + self.phases_total * phase)
+    }
+
+    /// One piece of work.
+    fn advance(&mut self, meter: &dyn Meter) -> Result<(), EngineError> {
+        let interrupted = EngineError::invalid("loading", "an earlier step did not return");
+        let phase = std::mem::replace(&mut self.phase, Phase::Failed(interrupted));
+        let next = match phase {
+            Phase::Walk(walk) => self.walk(walk),
+            Phase::Decode(walk) => self.decode(walk),
+            Phase::Weights(graph, reader) => self.read_weights(graph, reader),
+            Phase::Build(parts, build) => self.build(parts, build, meter),
+            Phase::Done(plan) => Ok(Phase::Done(plan)),
+            Phase::Failed(error) => Err(error),
+        };
+        match next {
+            Ok(phase) => {
+                self.phase = phase;
+                Ok(())
+            }
+            Err(error) => {
+                self.phase = Phase::Failed(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    fn walk(&mut self, mut walk: Walk) -> Result<Phase, EngineError> {
+        for _ in 0..FIELDS_PER_LOOK {
+            if walk.step(&*self.files)? {
+                self.weight_bytes = walk.stored_bytes();
+                return Ok(Phase::Decode(walk));
+            }
+        }
+        Ok(Phase::Walk(walk))
+    }
+
+    fn decode(&mut self, walk: Walk) -> Result<Phase, EngineError> {
+        let mut graph = Graph::new(walk, &*self.files)?;
+        if let Some(first) = crate::inspect::unsupported_operators(&graph).into_iter().next() {
+            let (node, operator, reason) = (first.node, first.operator, first.reason);
+            return Err(EngineError::Unsupported { node, operator, reason });
+        }
+        self.to_do = match self.options.free_dimensions {
+            _ if !graph.has_free_dims() => vec![Sizes::One],
+            FreeDimensions::OneAndAny => vec![Sizes::Any, Sizes::One],
+            FreeDimensions::One => vec![Sizes::One],
+            FreeDimensions::Any => vec![Sizes::Any],
+        };
+        self.phases_total = 1 + (Build::PHASES * self.to_do.len()) as u64;
+        self.phases_done = 1;
+        let reader = WeightReader::new(std::mem::take(&mut graph.tensors));
+        Ok(Phase::Weights(Box::new(graph), reader))
+    }
+
+    fn read_weights(&mut self, graph: Box<Graph>, mut reader: WeightReader) -> Result<Phase, EngineError> {
+        if !reader.step(&*self.files)? {
+            return Ok(Phase::Weights(graph, reader));
+        }
+        let parts = Parts { graph: *graph, weights: reader.into_tensors() };
+        self.next_variant(Box::new(parts))
+    }
+
+    fn build(&mut self, mut parts: Box<Parts>, mut build: Build, meter: &dyn Meter) -> Result<Phase, EngineError> {
+        let phase = build.phases_done();
+        let before = meter.spent();
+        // The variant for any sizes may fail, and then the weights are needed again.
+        let last = self.to_do.is_empty() && self.options.free_dimensions != FreeDimensions::OneAndAny
+            || !parts.graph.has_free_dims();
+        let made = build.step(&mut parts, last);
+        let spent = meter.spent().saturating_sub(before);
+        self.phases_done += 1;
+        match made {
+            Ok(None) => {
+                self.note(phase, spent);
+                Ok(Phase::Build(parts, build))
+            }
+            Ok(Some(variant)) => {
+                self.note(phase, spent);
+                self.variants.push(variant);
+                self.variant_error = None;
+                self.next_variant(parts)
+            }
+            Err(error) => {
+                self.variant_error = Some(error);
+                self.next_variant(parts)
+            }
+        }
+    }
+
+    /// Keeps what a phase took of the first variant.
+    fn note(&mut self, phase: usize, instructions: u64) {
+        if self.variants.is_empty() {
+            self.phase_instructions[phase] = instructions;
+        }
+    }
+
+    /// Goes on with the next variant, or to the end.
+    fn next_variant(&mut self, parts: Box<Parts>) -> Result<Phase, EngineError> {
+        if let Some(sizes) = self.to_do.pop() {
+            self.phases_done = self.phases_total - (Build::PHASES * (self.to_do.len() + 1)) as u64;
+            return Ok(Phase::Build(parts, Build::new(sizes)));
+        }
+        let failed = self.variant_error.take();
+        if let (Some(error), true) = (&failed, self.variants.is_empty()) {
+            return Err(error.clone());
+        }
+        let dims = parts.graph.inputs.iter().map(|input| input.dims.clone()).collect();
+        let parts = failed.map(|_| *parts);
+        let variants = std::mem::take(&mut self.variants);
+        let plan = Plan::new(variants, dims, self.weight_bytes, self.phase_instructions, parts)?;
+        Ok(Phase::Done(Arc::new(plan)))
     }
 }

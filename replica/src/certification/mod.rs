@@ -1,49 +1,25 @@
-//! Certified state: a labelled hash tree with cached digests, and the key that signs it.
+//! Certified state: a labelled hash tree with cached digests, and the keys that sign it and the answers to queries.
 //!
 //! Source: Interface Specification, "Certification" and "The system state tree".
 
-use candid::Principal;
+mod keys;
+mod labels;
+mod tree;
+
+pub use keys::{NodeKey, RootKey};
+pub use tree::StateTree;
 
 /// A path into the tree, one label an element.
 pub type Path = Vec<Vec<u8>>;
 
-/// The subnet's key; its public half is the root key every client pins.
-pub struct RootKey {}
+/// A SHA-256 digest of a node of the tree.
+pub type Digest = [u8; 32];
 
-impl RootKey {
-    /// The key that this seed always gives.
-    pub fn from_seed(_seed: &[u8; 32]) -> Self {
-        todo!()
-    }
-
-    /// DER form, 133 bytes.
-    pub fn der(&self) -> Vec<u8> {
-        todo!()
-    }
-
-    /// Self-authenticating principal of the key: the id of a subnet that has no delegation.
-    pub fn subnet_id(&self) -> Principal {
-        todo!()
-    }
-}
-
-/// The labelled state tree. Digests of untouched subtrees are kept, so a change costs its path, not the tree.
-#[derive(Default)]
-pub struct StateTree {}
-
-impl StateTree {
-    /// Sets the leaf at `path`, making the subtrees on the way.
-    pub fn set(&mut self, _path: &[&[u8]], _value: Vec<u8>) {
-        todo!()
-    }
-
-    /// Removes the leaf or subtree at `path`, and subtrees that this leaves empty.
-    pub fn remove(&mut self, _path: &[&[u8]]) {
-        todo!()
-    }
-
-    /// A CBOR certificate that reveals `paths` (each the whole subtree below it, or the proof that it is absent).
-    pub fn certificate(&mut self, _key: &RootKey, _paths: &[Path]) -> Vec<u8> {
-        todo!()
-    }
+/// Serialises `value` as CBOR with the self-describing tag, the form of every structure of the HTTP interface.
+pub fn to_cbor<T: serde::Serialize>(value: &T) -> Vec<u8> {
+    let mut serializer = serde_cbor::Serializer::new(Vec::new());
+    // Writing to a vector can't fail, and no type of ours has a failing `Serialize`.
+    serializer.self_describe().expect("a vector takes every byte");
+    value.serialize(&mut serializer).expect("our own types serialise");
+    serializer.into_inner()
 }

@@ -12,13 +12,16 @@ pub enum EntryPoint {
     Init,
     PreUpgrade,
     PostUpgrade,
-    InspectMessage,
+    /// Asks whether an ingress message to this method is accepted.
+    InspectMessage(String),
     Update(String),
     /// `replicated` when an update call reached a query method.
     Query {
         method: String,
         replicated: bool,
     },
+    /// Commits, so that its callbacks see its heap: the state machine takes a checkpoint of the instance before it
+    /// and rolls back when the query is done.
     CompositeQuery(String),
     Heartbeat,
     GlobalTimer,
@@ -75,6 +78,8 @@ pub struct SystemInfo {
     pub freezing_limit: u128,
     /// Cycles that one `call_perform` reserves for the callback's execution and a reply of maximal size.
     pub call_reservation: u128,
+    /// The global timer in nanoseconds, 0 when it is not armed: what `global_timer_set` returns.
+    pub global_timer_ns: u64,
     pub environment_variables: BTreeMap<String, String>,
     /// Certificate of the certified data; only in non-replicated queries.
     pub data_certificate: Option<Vec<u8>>,
@@ -92,6 +97,9 @@ pub struct Environment {
     /// Overrides the limit of the message's kind, in instructions: a composite query's remaining budget, a
     /// benchmarking subnet's higher one.
     pub instruction_limit: Option<u64>,
+    /// The message is a callback of a composite query: the system API is that of a query, and the state machine
+    /// rolls back to a checkpoint of the instance when the query is done.
+    pub in_composite_query: bool,
 }
 
 /// A call that the message made; it is sent when the message commits.

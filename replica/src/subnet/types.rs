@@ -35,7 +35,6 @@ pub enum ErrorCode {
     CanisterHeapDeltaRateLimited = 210,
     CanisterNotFound = 301,
     CanisterSnapshotNotFound = 305,
-    CanisterSnapshotImmutable = 306,
     InsufficientMemoryAllocation = 402,
     InsufficientCyclesForCreateCanister = 403,
     SubnetNotFound = 404,
@@ -43,7 +42,7 @@ pub enum ErrorCode {
     CanisterRejectedMessage = 406,
     UnknownManagementMessage = 407,
     InvalidManagementPayload = 408,
-    CanisterSnapshotNotLoadable = 409,
+    CanisterSnapshotImmutable = 409,
     CanisterTrapped = 502,
     CanisterCalledTrap = 503,
     CanisterContractViolation = 504,
@@ -79,6 +78,7 @@ pub enum ErrorCode {
     CanisterWasmMemoryLimitExceeded = 539,
     ReservedCyclesLimitIsTooLow = 540,
     CanisterInvalidControllerOrSubnetAdmin = 541,
+    CanisterStatusAccessDenied = 542,
     DeadlineExpired = 601,
     ResponseDropped = 602,
 }
@@ -88,6 +88,18 @@ impl ErrorCode {
     pub fn to_ic_string(self) -> String {
         format!("IC{:04}", self as u16)
     }
+
+    /// The reject code that goes with it: the hundreds are the class.
+    pub fn reject_code(self) -> RejectCode {
+        match self as u16 / 100 {
+            1 => RejectCode::SysFatal,
+            2 => RejectCode::SysTransient,
+            3 => RejectCode::DestinationInvalid,
+            4 => RejectCode::CanisterReject,
+            5 => RejectCode::CanisterError,
+            _ => RejectCode::SysUnknown,
+        }
+    }
 }
 
 /// A refused or failed call, as every client sees it.
@@ -96,6 +108,13 @@ pub struct Rejection {
     pub reject_code: RejectCode,
     pub error_code: ErrorCode,
     pub message: String,
+}
+
+impl Rejection {
+    /// A rejection with the reject code that goes with `error_code`.
+    pub fn new(error_code: ErrorCode, message: impl Into<String>) -> Self {
+        Rejection { reject_code: error_code.reject_code(), error_code, message: message.into() }
+    }
 }
 
 /// An update call from outside, its signature and expiry already checked by the door.

@@ -1,0 +1,150 @@
+//! Classification: an image or a tensor in, labels with scores out.
+
+use crate::engine_error;
+use crate::inputs::{self, Staged};
+use crate::limits::{TOP_K_DEFAULT, TOP_K_MAX};
+use crate::store::ModelKey;
+use crate::store::manifest::{channels, invalid};
+use crate::store::models;
+use crate::tensors;
+use candid::Principal;
+use onnx_canister_interface::{
+    ChannelOrder, ClassifyInput, ClassifyRequest, ElementType, Error, Label, Layout, Preprocessing, Resize, Task,
+};
+use onnx_engine::image;
+use onnx_engine::{Tensor, TensorSpec, postprocess};
+
+/// Instructions a pixel of an image may cost to decode, resize and prepare, at most. Decoding 16-bit RGBA PNG is the
+/// dearest. Decoding can't pause, so the largest image must fit a message's piece, and a query refuses a larger image
+/// than its budget can hold.
+pub const IMAGE_INSTRUCTIONS_PER_PIXEL: u64 = 350;
+const _: () = assert!(
+    onnx_canister_interface::IMAGE_PIXELS_MAX * IMAGE_INSTRUCTIONS_PER_PIXEL <= crate::limits::PIECE_INSTRUCTIONS_MAX
+);
+
+/// Checks what doesn't depend on the model.
+pub fn check(request: &ClassifyRequest) -> Result<(), Error> {
+    match request.top_k {
+        Some(top_k) if top_k == 0 || top_k > TOP_K_MAX => {
+            Err(invalid("top_k", top_k, format!("1 to {TOP_K_MAX}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The engine's inputs and the outputs to compute.
+pub type Prepared = (Vec<(String, Tensor)>, Option<Vec<String>>);
+
+/// Prepares the input of a model whose task is to classify. An image of more than `pixels_max` is refused.
+pub fn inputs(
+    owner: &Principal,
+    key: &ModelKey,
+    specs: &[TensorSpec],
+    output_specs: &[TensorSpec],
+    request: &ClassifyRequest,
+    pixels_max: u64,
+) -> Result<Prepared, Error> {
+    let record = models::record(key)?;
+    if record.task == Task::Infer {
+        return Err(invalid("model", &key.name, "its task is infer: call infer"));
+    }
+    let (Some(spec), Some(output)) = (specs.first(), output_specs.first()) else {
+        return Err(Error::ModelInvalid { place: "the model".into(), reason: "it lacks an input or an output".into() });
+    };
+    if specs.len() > 1 {
+        return Err(Error::ModelInvalid {
+            place: "the model".into(),
+            reason: format!("it has {} inputs, classify needs one: call infer", specs.len()),
+        });
+    }
+    let preprocessing = record.preprocessing.as_ref();
+    let tensor = match &request.input {
+        ClassifyInput::Image(bytes) => prepare_image(spec, preprocessing, bytes, pixels_max)?,
+        ClassifyInput::Tensor(tensor) => {
+            tensors::to_engine(spec, tensor.element_type, &tensor.shape, &tensor.data)?
+        }
+        ClassifyInput::Staged(staged_key) => {
+            let Staged { element_type, shape, data } = inputs::read(owner, staged_key)?;
+            match (preprocessing, element_type, shape.len()) {
+                (Some(_), ElementType::Uint8, 1) => prepare_image(spec, preprocessing, &data, pixels_max)?,
+                _ => tensors::to_engine(spec, element_type, &shape, &data)?,
+            }
+        }
+    };
+    Ok((vec![(spec.name.clone(), tensor)], Some(vec![output.name.clone()])))
+}
+
+fn prepare_image(
+    spec: &TensorSpec,
+    preprocessing: Option<&Preprocessing>,
+    bytes: &[u8],
+    pixels_max: u64,
+) -> Result<Tensor, Error> {
+    let of_request = |error| engine_error::of_request("input.image", error);
+    let Some(preprocessing) = preprocessing else {
+        return Err(invalid("input.image", "an image", "the model's manifest has no preprocessing: give a tensor"));
+    };
+    let image = image::decode(bytes, pixels_max).map_err(of_request)?;
+    let tensor = image::preprocess(&image, &engine_preprocessing(preprocessing)?).map_err(of_request)?;
+    drop(image);
+    tensors::to_engine(spec, tensors::element_type(tensor.element_type()), &tensor.shape(), tensor.bytes())
+}
+
+fn engine_preprocessing(preprocessing: &Preprocessing) -> Result<image::Preprocessing, Error> {
+    Ok(image::Preprocessing {
+        height: preprocessing.height,
+        width: preprocessing.width,
+        resize: match preprocessing.resize {
+            Resize::None => image::Resize::None,
+            Resize::ShorterSide(shorter_side) => image::Resize::ShorterSide(shorter_side),
+            Resize::Stretch => image::Resize::Stretch,
+        },
+        channel_order: match preprocessing.channel_order {
+            ChannelOrder::Rgb => image::ChannelOrder::Rgb,
+            ChannelOrder::Bgr => image::ChannelOrder::Bgr,
+        },
+        layout: match preprocessing.layout {
+            Layout::Nchw => image::Layout::Nchw,
+            Layout::Nhwc => image::Layout::Nhwc,
+        },
+        mean: channels("mean", &preprocessing.mean, f32::is_finite)?,
+        std: channels("std", &preprocessing.std, |value| value.is_finite() && value > 0.0)?,
+    })
+}
+
+/// The best labels of the model's output, best first, ties by lower index.
+pub fn labels(
+    key: &ModelKey,
+    request: &ClassifyRequest,
+    outputs: Vec<(String, Tensor)>,
+) -> Result<Vec<Label>, Error> {
+    let Some((_, output)) = outputs.into_iter().next() else {
+        return Err(Error::ModelInvalid { place: "the model".into(), reason: "it gave no output".into() });
+    };
+    let output = output
+        .cast_to(onnx_engine::ElementType::Float32)
+        .map_err(|error| engine_error::of_request("the model's output", error))?;
+    let scores = output.as_f32().map_err(|error| engine_error::of_request("the model's output", error))?;
+    let softmaxed;
+    let scores = match models::record(key)?.task {
+        Task::Classify { softmax: true } => {
+            softmaxed = postprocess::softmax(scores);
+            softmaxed.as_slice()
+        }
+        _ => scores,
+    };
+    let top_k = request.top_k.unwrap_or(TOP_K_DEFAULT) as usize;
+    let best = postprocess::top_k(scores, top_k);
+    models::with(key, |entry| {
+        let labels = &entry.manifest.labels;
+        Ok(best
+            .into_iter()
+            .map(|(index, score)| Label {
+                label: labels.get(index).cloned().unwrap_or_default(),
+                // An output of more than 2^32 elements doesn't fit the heap.
+                index: index as u32,
+                score,
+            })
+            .collect())
+    })
+}

@@ -1,0 +1,268 @@
+//! Every entry point of the canister, and nothing else: decode, check the caller, call, reply.
+
+use crate::inference::Request;
+use crate::inputs::{self, PutInputBorrowed};
+use crate::jobs::{self, JobId, WorkId, driver};
+use crate::metrics::{HttpRequest, HttpResponse};
+use crate::store::manifest::invalid;
+use crate::store::upload::{self, PutChunkBorrowed};
+use crate::store::{commit, models, versions};
+use crate::{access, health, lifecycle, loading, metrics, record, settings};
+use candid::CandidType;
+use ic_cdk::{init, inspect_message, post_upgrade, pre_upgrade, query, update};
+use onnx_canister_interface::{
+    ChunkReceipt, Classification, ClassifyRequest, Error, Health, InferRequest, InferResponse, InitArgs, JobInfo,
+    JobResult, Manifest, MissingChunks, ModelInfo, ModelRef, OutputPage, PutChunk, PutInput, ReadOutput, Settings,
+    SettingsPatch, StagedInput, UploadStatus,
+};
+use serde::Deserialize;
+
+type Answer<T> = Result<T, Error>;
+
+// ---------------------------------------------------------------------------------------------------- lifecycle
+
+#[init]
+fn init(args: Option<InitArgs>) {
+    lifecycle::init(args);
+}
+
+#[pre_upgrade]
+fn before_upgrade() {
+    lifecycle::pre_upgrade();
+}
+
+#[post_upgrade]
+fn after_upgrade(args: Option<InitArgs>) {
+    lifecycle::post_upgrade(args);
+}
+
+#[inspect_message]
+fn inspect() {
+    if access::accepts_ingress(&ic_cdk::api::msg_method_name()) {
+        ic_cdk::api::accept_message();
+    }
+}
+
+/// The timer's entry point.
+#[unsafe(export_name = "canister_global_timer")]
+extern "C" fn global_timer() {
+    ic_cdk::futures::internals::in_executor_context(|| ic_cdk::futures::spawn(driver::timer_fired()));
+}
+
+/// Runs one step of work in a message of its own; only the canister itself may call it.
+#[update(name = "__run_step", hidden = true, guard = "access::only_self", decode_with = "decode_work")]
+fn run_step(work: WorkId) {
+    driver::run_step(&work);
+}
+
+fn decode_work(arguments: Vec<u8>) -> WorkId {
+    record::decode_own("the argument of a step", &arguments)
+}
+
+/// Ends an update: work that nobody drives gets the timer.
+fn done<T>(answer: Answer<T>) -> Answer<T> {
+    driver::arm();
+    answer
+}
+
+/// Decodes an argument that borrows the message's bytes.
+fn decode_borrowed<'a, T: CandidType + Deserialize<'a>>(method: &str, arguments: &'a [u8]) -> Answer<T> {
+    candid::decode_one(arguments)
+        .map_err(|error| invalid(method, format!("{} bytes", arguments.len()), format!("not its argument: {error}")))
+}
+
+fn as_it_is(arguments: Vec<u8>) -> Vec<u8> {
+    arguments
+}
+
+// ------------------------------------------------------------------------------------------------------- upload
+
+#[update]
+fn begin_upload(manifest: Manifest) -> Answer<UploadStatus> {
+    done(access::check("begin_upload").and_then(|_| upload::begin(manifest)))
+}
+
+#[update(hidden = true, decode_with = "as_it_is")]
+fn put_chunk(arguments: Vec<u8>) -> Answer<ChunkReceipt> {
+    done((|| {
+        access::check("put_chunk")?;
+        upload::put_chunk(&decode_borrowed::<PutChunkBorrowed>("put_chunk", &arguments)?)
+    })())
+}
+
+/// What `put_chunk` looks like from outside; the method itself decodes without copying.
+#[candid::candid_method(update, rename = "put_chunk")]
+#[expect(dead_code, unused_variables, reason = "its signature is exported as Candid")]
+fn put_chunk_signature(chunk: PutChunk) -> Answer<ChunkReceipt> {
+    unreachable!("only the signature is used")
+}
+
+#[query]
+fn missing_chunks(model: ModelRef) -> Answer<Vec<MissingChunks>> {
+    upload::missing_chunks(&model)
+}
+
+#[update]
+async fn commit(model: ModelRef) -> Answer<ModelInfo> {
+    access::check("commit")?;
+    done(commit::commit(model).await)
+}
+
+// ------------------------------------------------------------------------------------------------------- models
+
+#[update]
+fn load(model: ModelRef) -> Answer<ModelInfo> {
+    done(access::check("load").and_then(|_| loading::load(&model)))
+}
+
+#[update]
+fn unload(model: ModelRef) -> Answer<ModelInfo> {
+    done(access::check("unload").and_then(|_| versions::unload(&model)))
+}
+
+#[update]
+fn activate(model: ModelRef) -> Answer<ModelInfo> {
+    done(access::check("activate").and_then(|_| versions::activate(&model)))
+}
+
+#[update]
+fn rollback(name: String) -> Answer<u32> {
+    done(access::check("rollback").and_then(|_| versions::rollback(&name)))
+}
+
+#[update]
+fn delete_model(model: ModelRef) -> Answer<()> {
+    done(access::check("delete_model").and_then(|_| versions::delete(&model)))
+}
+
+#[query]
+fn list_models() -> Answer<Vec<ModelInfo>> {
+    models::list()
+}
+
+#[query]
+fn model_info(model: ModelRef) -> Answer<ModelInfo> {
+    models::resolve(&model).and_then(|key| models::info(&key))
+}
+
+// ---------------------------------------------------------------------------------------------------- inference
+
+#[update]
+async fn classify(request: ClassifyRequest) -> Answer<Classification> {
+    let owner = access::check("classify")?;
+    let result = jobs::run(owner, Request::Classify(request)).await.map(jobs::with_reply_cost);
+    metrics::count(&result);
+    done(result.and_then(classification))
+}
+
+#[query]
+fn classify_query(request: ClassifyRequest) -> Answer<Classification> {
+    let owner = access::check("classify_query")?;
+    jobs::run_query(&owner, &Request::Classify(request)).map(jobs::with_reply_cost).and_then(classification)
+}
+
+#[update]
+async fn infer(request: InferRequest) -> Answer<InferResponse> {
+    let owner = access::check("infer")?;
+    let result = jobs::run(owner, Request::Infer(request)).await.map(jobs::with_reply_cost);
+    metrics::count(&result);
+    done(result.and_then(tensors))
+}
+
+#[query]
+fn infer_query(request: InferRequest) -> Answer<InferResponse> {
+    let owner = access::check("infer_query")?;
+    jobs::run_query(&owner, &Request::Infer(request)).map(jobs::with_reply_cost).and_then(tensors)
+}
+
+/// A request to classify is answered with labels; the error can't come up.
+fn classification(result: JobResult) -> Answer<Classification> {
+    match result {
+        JobResult::Classify(classification) => Ok(classification),
+        JobResult::Infer(_) => Err(invalid("request", "infer", "the job's request was not to classify")),
+    }
+}
+
+/// A request to infer is answered with tensors; the error can't come up.
+fn tensors(result: JobResult) -> Answer<InferResponse> {
+    match result {
+        JobResult::Infer(response) => Ok(response),
+        JobResult::Classify(_) => Err(invalid("request", "classify", "the job's request was not to infer")),
+    }
+}
+
+#[update(hidden = true, decode_with = "as_it_is")]
+fn put_input(arguments: Vec<u8>) -> Answer<StagedInput> {
+    done((|| {
+        let owner = access::check("put_input")?;
+        inputs::put(&owner, &decode_borrowed::<PutInputBorrowed>("put_input", &arguments)?)
+    })())
+}
+
+/// What `put_input` looks like from outside; the method itself decodes without copying.
+#[candid::candid_method(update, rename = "put_input")]
+#[expect(dead_code, unused_variables, reason = "its signature is exported as Candid")]
+fn put_input_signature(part: PutInput) -> Answer<StagedInput> {
+    unreachable!("only the signature is used")
+}
+
+#[update]
+fn delete_input(key: String) -> Answer<()> {
+    done(access::check("delete_input").and_then(|owner| inputs::delete(&owner, &key)))
+}
+
+// --------------------------------------------------------------------------------------------------------- jobs
+
+#[update]
+fn start_classify(request: ClassifyRequest) -> Answer<JobId> {
+    done(access::check("start_classify").and_then(|owner| jobs::start(owner, Request::Classify(request))))
+}
+
+#[update]
+fn start_infer(request: InferRequest) -> Answer<JobId> {
+    done(access::check("start_infer").and_then(|owner| jobs::start(owner, Request::Infer(request))))
+}
+
+#[query]
+fn poll(job: JobId) -> Answer<JobInfo> {
+    access::check("poll").and_then(|_| jobs::poll(job))
+}
+
+#[update]
+fn cancel(job: JobId) -> Answer<JobInfo> {
+    done(access::check("cancel").and_then(|_| jobs::cancel(job)))
+}
+
+#[query]
+fn read_output(request: ReadOutput) -> Answer<OutputPage> {
+    access::check("read_output").and_then(|_| jobs::read_output(&request))
+}
+
+// ----------------------------------------------------------------------------------------------------- operation
+
+#[query]
+fn get_settings() -> Settings {
+    settings::shown()
+}
+
+#[update]
+fn update_settings(patch: SettingsPatch) -> Answer<Settings> {
+    done(access::check("update_settings").and_then(|_| settings::update(patch)))
+}
+
+#[query]
+fn health() -> Health {
+    health::health()
+}
+
+#[query]
+fn http_request(request: HttpRequest) -> HttpResponse {
+    metrics::http_request(&request)
+}
+
+ic_cdk::export_candid!();
+
+/// The service that this module exports, in Candid.
+pub fn candid_service() -> String {
+    __export_service()
+}

@@ -1,0 +1,133 @@
+//! Every limit of the canister, with its unit and the reason for its size, in one place.
+//!
+//! # Why no message reaches the network's instruction limit
+//!
+//! A message may spend [`UPDATE_INSTRUCTIONS_MAX`]. Work is cut into pieces; before each piece the spent
+//! instructions are compared with `message_budget`, which settings keep at most [`MESSAGE_BUDGET_MAX`]. The dearest
+//! piece costs at most [`PIECE_INSTRUCTIONS_MAX`] (the engine refuses a node estimated above it with a typed error, and
+//! an image whose decoding is estimated above it is refused likewise), and what follows the last piece (storing the
+//! result and replying) at most [`TAIL_INSTRUCTIONS_MAX`]. So a message spends less than
+//! `MESSAGE_BUDGET_MAX + PIECE_INSTRUCTIONS_MAX + TAIL_INSTRUCTIONS_MAX`, which a compile-time assertion below keeps
+//! within the limit. The engine's indivisible phases (typing and optimising a graph) begin in a message of their own,
+//! so that the whole limit is theirs.
+//!
+//! A query may spend [`QUERY_INSTRUCTIONS_MAX`], and the same holds with the query's constants: an inference whose
+//! next piece is estimated not to fit is refused before that piece begins.
+
+use onnx_canister_interface::CHUNK_BYTES_MAX;
+
+/// Instructions the network gives one update message, timer or callback.
+pub const UPDATE_INSTRUCTIONS_MAX: u64 = 40_000_000_000;
+/// Instructions the network gives one query.
+pub const QUERY_INSTRUCTIONS_MAX: u64 = 5_000_000_000;
+
+/// Instructions the dearest indivisible piece of work may cost in an update: one graph node, or one image.
+pub const PIECE_INSTRUCTIONS_MAX: u64 = 9_000_000_000;
+/// Instructions kept for what follows the last piece: storing a result, encoding and sending a reply. A reply of
+/// 2 MiB costs 50 instructions a byte to send and about 10 to encode; a result of 64 MiB in stable memory about 4 a byte.
+pub const TAIL_INSTRUCTIONS_MAX: u64 = 1_000_000_000;
+/// What `message_budget` must leave free of the network's limit.
+pub const MESSAGE_RESERVE_INSTRUCTIONS: u64 = PIECE_INSTRUCTIONS_MAX + TAIL_INSTRUCTIONS_MAX;
+
+/// Range of the setting `message_budget`. The least makes every message do a single piece of work.
+pub const MESSAGE_BUDGET_MIN: u64 = 1_000_000;
+pub const MESSAGE_BUDGET_MAX: u64 = UPDATE_INSTRUCTIONS_MAX - MESSAGE_RESERVE_INSTRUCTIONS;
+pub const MESSAGE_BUDGET_DEFAULT: u64 = 20_000_000_000;
+/// Range of the setting `query_budget`.
+pub const QUERY_BUDGET_MIN: u64 = 1_000_000;
+pub const QUERY_BUDGET_MAX: u64 = QUERY_INSTRUCTIONS_MAX - QUERY_TAIL_INSTRUCTIONS_MAX;
+pub const QUERY_BUDGET_DEFAULT: u64 = 4_500_000_000;
+/// Instructions kept in a query for encoding and sending the reply.
+pub const QUERY_TAIL_INSTRUCTIONS_MAX: u64 = 300_000_000;
+
+const _: () = assert!(
+    MESSAGE_BUDGET_MAX + PIECE_INSTRUCTIONS_MAX + TAIL_INSTRUCTIONS_MAX <= UPDATE_INSTRUCTIONS_MAX,
+    "a message at its budget that begins the dearest piece must still end within the network's limit"
+);
+const _: () = assert!(MESSAGE_BUDGET_DEFAULT <= MESSAGE_BUDGET_MAX && QUERY_BUDGET_DEFAULT <= QUERY_BUDGET_MAX);
+
+/// Range of `max_call_messages`: clients stop waiting at 300 s, which 12 messages of 20e9 instructions approach.
+pub const CALL_MESSAGES_MAX: u32 = 1_000;
+pub const CALL_MESSAGES_DEFAULT: u32 = 12;
+/// Messages and instructions of one job in all.
+pub const JOB_MESSAGES_MAX: u32 = 1_000_000;
+pub const JOB_MESSAGES_DEFAULT: u32 = 10_000;
+pub const JOB_INSTRUCTIONS_MAX: u64 = 1_000_000_000_000_000;
+pub const JOB_INSTRUCTIONS_DEFAULT: u64 = 2_000_000_000_000;
+/// Cycles below which inference is refused, by default: with 100 MiB held, more than two months of storage.
+pub const CYCLES_RESERVE_DEFAULT: u128 = 200_000_000_000;
+
+/// Principals that a list in the settings may hold.
+pub const PRINCIPALS_MAX: usize = 1_000;
+
+/// Model names and versions in all; `list_models` reads every one of them in one query.
+pub const MODEL_VERSIONS_MAX: u64 = 256;
+/// Characters of a model's name.
+pub const NAME_CHARS_MAX: usize = 64;
+/// Files of one model: the ONNX file and its external data.
+pub const FILES_MAX: usize = 256;
+/// Bytes of a file's name.
+pub const FILE_NAME_BYTES_MAX: usize = 512;
+/// Bytes of all files of one model: what a 4 GiB heap could at most hold.
+pub const MODEL_BYTES_MAX: u64 = 4 << 30;
+/// Chunks of one model: their hashes alone are 1.92 MB of the message that carries the manifest.
+pub const CHUNKS_MAX: u64 = 60_000;
+/// Labels of one model, and the bytes of all of them.
+pub const LABELS_MAX: usize = 100_000;
+pub const LABELS_BYTES_MAX: usize = 1_500_000;
+/// Bytes of a model's description.
+pub const DESCRIPTION_BYTES_MAX: usize = 16_384;
+/// Pixels along one side of the prepared image.
+pub const IMAGE_SIDE_MAX: u32 = 4_096;
+
+/// Most bytes of one stable read or write: an operation that costs a whole 2e9 slice fails on the network.
+pub const STABLE_IO_BYTES_MAX: usize = 64 << 20;
+/// Bytes that `commit` hashes between two looks at the instruction counter.
+pub const HASH_WINDOW_BYTES: usize = 1 << 20;
+/// Stable memory that the canister uses at most, in bytes: the bucket table's reach.
+pub const STABLE_BYTES_MAX: u64 = 32_768 * crate::memory::BUCKET_PAGES as u64 * crate::memory::PAGE_BYTES;
+/// Stable memory kept free for records while files, inputs and results are allocated.
+pub const STABLE_HEADROOM_BYTES: u64 = 64 << 20;
+const _: () = assert!(CHUNK_BYTES_MAX as usize <= STABLE_IO_BYTES_MAX && HASH_WINDOW_BYTES <= STABLE_IO_BYTES_MAX);
+
+/// Wasm heap in bytes that a 32-bit canister can have.
+pub const HEAP_BYTES_MAX: u64 = 4 << 30;
+/// Heap that the canister needs beside models, in bytes.
+pub const HEAP_BASE_BYTES: u64 = 128 << 20;
+/// Heap that loading takes at its peak as a multiple of the files' bytes, in tenths: parsing holds a tensor's bytes
+/// twice and packing a third time, one tensor at a time.
+pub const HEAP_LOAD_TENTHS: u64 = 25;
+
+/// Characters of a staged input's key.
+pub const INPUT_KEY_CHARS_MAX: usize = 64;
+/// Staged inputs of one caller, and their bytes.
+pub const INPUTS_PER_CALLER_MAX: u64 = 32;
+pub const INPUTS_BYTES_PER_CALLER_MAX: u64 = 256 << 20;
+/// Bytes of staged inputs of all callers.
+pub const INPUTS_BYTES_MAX: u64 = 2 << 30;
+/// Dimensions of a tensor.
+pub const TENSOR_RANK_MAX: usize = 16;
+/// Inputs, or chosen outputs, of one request.
+pub const REQUEST_TENSORS_MAX: usize = 256;
+/// Labels that `classify` returns when the request doesn't say, and at most.
+pub const TOP_K_DEFAULT: u32 = 5;
+pub const TOP_K_MAX: u32 = 1_000;
+
+/// Jobs that wait or run at one time.
+pub const JOBS_PENDING_MAX: usize = 256;
+/// Finished jobs that are remembered; the oldest beyond are forgotten with their results.
+pub const JOBS_FINISHED_MAX: usize = 64;
+/// Bytes of one job's outputs in stable memory.
+pub const JOB_RESULT_BYTES_MAX: u64 = 64 << 20;
+/// Bytes of output data in one reply: 2 MiB less what the rest of the reply may take.
+pub const REPLY_DATA_BYTES_MAX: u64 = 1_900_000;
+
+/// Nanoseconds after which a continuation that the network refused to queue is tried again.
+pub const RETRY_DELAY_NS: u64 = 10_000_000_000;
+/// Characters kept of a trap's message.
+pub const TRAP_MESSAGE_CHARS_MAX: usize = 1_000;
+
+/// What sending a reply costs beside its bytes, and per byte (sending 50, encoding and copying the rest), in
+/// instructions: added to the counter that `Cost` is read from before the reply exists.
+pub const REPLY_INSTRUCTIONS: u64 = 250_000;
+pub const REPLY_INSTRUCTIONS_PER_BYTE: u64 = 58;

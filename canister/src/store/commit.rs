@@ -1,0 +1,187 @@
+//! Committing: hashing whole files, over as many messages as it takes, before a version may be used.
+//!
+//! The hash's state and position are stored after every message, so neither a pause nor an upgrade begins again.
+
+use super::blobs::Blob;
+use super::models::{self, CommitCursor, Entry, Stage};
+use super::{ModelKey, upload};
+use crate::jobs::WorkId;
+use crate::jobs::driver::{self, Waited};
+use crate::limits::HASH_WINDOW_BYTES;
+use crate::runtime;
+use crate::settings;
+use onnx_canister_interface::{Cost, Error, ModelInfo, ModelRef};
+use serde_bytes::ByteBuf;
+use sha2::digest::common::hazmat::{SerializableState, SerializedState};
+use sha2::{Digest, Sha256};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+thread_local! {
+    /// Versions being hashed.
+    static PENDING: RefCell<BTreeSet<ModelKey>> = const { RefCell::new(BTreeSet::new()) };
+    /// Why the last commit of a version failed, for the call that waits for it.
+    static FAILURES: RefCell<BTreeMap<ModelKey, Error>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// Verifies the sha256 of every file, in this message as far as its budget goes and then in messages of its own.
+///
+/// Answers with the version's info when it is verified. When the call's messages are used up, or the canister is
+/// stopping, it answers with the state `Committing`; hashing goes on by itself.
+pub async fn commit(model: ModelRef) -> Result<ModelInfo, Error> {
+    let key = models::resolve(&model)?;
+    let work = WorkId::Commit(key.clone());
+    let driven_elsewhere = driver::is_driven(&work);
+    if !begin(&key)? || driven_elsewhere {
+        return models::info(&key);
+    }
+    step(&key);
+    let waited = match is_pending(&key) {
+        true => driver::wait(&work, settings::get().max_call_messages).await,
+        false => Waited::Ended,
+    };
+    match (waited, FAILURES.with_borrow_mut(|failures| failures.remove(&key))) {
+        (Waited::Ended, Some(error)) => Err(error),
+        _ => models::info(&key),
+    }
+}
+
+/// Whether the version is being hashed.
+pub fn is_pending(key: &ModelKey) -> bool {
+    PENDING.with_borrow(|pending| pending.contains(key))
+}
+
+/// Versions being hashed.
+pub fn pending() -> Vec<ModelKey> {
+    PENDING.with_borrow(|pending| pending.iter().cloned().collect())
+}
+
+/// Takes up again what an upgrade interrupted.
+pub fn resume(key: &ModelKey) {
+    PENDING.with_borrow_mut(|pending| pending.insert(key.clone()));
+}
+
+/// Stops hashing a version that is about to be deleted.
+pub fn forget(key: &ModelKey) {
+    PENDING.with_borrow_mut(|pending| pending.remove(key));
+    FAILURES.with_borrow_mut(|failures| failures.remove(key));
+}
+
+/// Begins to hash; tells whether there is something to hash. A version that is verified stays so.
+fn begin(key: &ModelKey) -> Result<bool, Error> {
+    models::with(key, |entry| {
+        match entry.record.stage {
+            Stage::Uploading => {}
+            Stage::Committing => return Ok(true),
+            _ => return Ok(false),
+        }
+        if !entry.bitmap.is_complete() {
+            let missing = upload::missing(entry);
+            let (first_file, first_index) = missing.first().map_or((0, 0), |run| (run.file, run.first));
+            let missing = entry.bitmap.total() - entry.bitmap.stored();
+            return Err(Error::ChunksMissing { missing, first_file, first_index });
+        }
+        entry.record.stage = Stage::Committing;
+        entry.record.commit = Some(CommitCursor {
+            file: 0,
+            offset_bytes: 0,
+            hash_state: hash_state(&Sha256::new()),
+            cost: Cost::default(),
+        });
+        entry.save();
+        Ok(true)
+    })?;
+    let begun = models::record(key)?.stage == Stage::Committing;
+    if begun {
+        resume(key);
+        FAILURES.with_borrow_mut(|failures| failures.remove(key));
+    }
+    Ok(begun)
+}
+
+/// Hashes for one message: at least one window, then as many as the budget allows.
+pub fn step(key: &ModelKey) {
+    let budget = settings::get().message_budget;
+    let result = models::with(key, |entry| {
+        let done = hash(entry, budget);
+        if let Ok(false) = done {
+            entry.save();
+        }
+        done
+    });
+    match result {
+        Ok(false) => {}
+        Ok(true) => finish(key, Stage::Committed, None),
+        Err(error) => finish(key, Stage::Uploading, Some(error)),
+    }
+}
+
+/// Ends the hashing of a version with an error, as when its step trapped. What is stored stays.
+pub fn fail(key: &ModelKey, error: Error) {
+    finish(key, Stage::Uploading, Some(error));
+}
+
+fn finish(key: &ModelKey, stage: Stage, error: Option<Error>) {
+    PENDING.with_borrow_mut(|pending| pending.remove(key));
+    // A version that was deleted meanwhile has nothing to record.
+    let recorded = models::update(key, |record| {
+        record.stage = stage;
+        record.commit = None;
+    });
+    if let Some(error) = error.or(recorded.err()) {
+        FAILURES.with_borrow_mut(|failures| failures.insert(key.clone(), error));
+    }
+}
+
+/// Hashes until the budget is used; tells whether all files are done.
+fn hash(entry: &mut Entry, budget: u64) -> Result<bool, Error> {
+    let Some(cursor) = entry.record.commit.as_mut() else {
+        return Err(entry.wrong_state("committing"));
+    };
+    let mut hasher = hasher(&cursor.hash_state)?;
+    let mut window = vec![0; HASH_WINDOW_BYTES];
+    loop {
+        let file = cursor.file as usize;
+        let (Some(blob), Some(expected)) = (entry.files.get(file), entry.manifest.files.get(file)) else {
+            return Ok(true);
+        };
+        cursor.offset_bytes += hash_window(blob, cursor.offset_bytes, &mut window, &mut hasher);
+        if cursor.offset_bytes == blob.size_bytes() {
+            let got_sha256 = std::mem::take(&mut hasher).finalize();
+            if got_sha256[..] != expected.sha256[..] {
+                return Err(Error::FileHash {
+                    file: cursor.file,
+                    name: expected.name.clone(),
+                    expected_sha256: expected.sha256.clone(),
+                    got_sha256: ByteBuf::from(&got_sha256[..]),
+                });
+            }
+            cursor.file += 1;
+            cursor.offset_bytes = 0;
+        }
+        if runtime::instructions() >= budget && (cursor.file as usize) < entry.files.len() {
+            cursor.hash_state = hash_state(&hasher);
+            return Ok(false);
+        }
+    }
+}
+
+/// Hashes the bytes from `offset` on, at most a window; tells how many there were.
+fn hash_window(blob: &Blob, offset: u64, window: &mut [u8], hasher: &mut Sha256) -> u64 {
+    let length = (blob.size_bytes() - offset).min(window.len() as u64);
+    let bytes = &mut window[..length as usize];
+    blob.read_at(offset, bytes);
+    hasher.update(bytes);
+    length
+}
+
+fn hash_state(hasher: &Sha256) -> ByteBuf {
+    ByteBuf::from(hasher.serialize().to_vec())
+}
+
+fn hasher(state: &[u8]) -> Result<Sha256, Error> {
+    let damaged =
+        || Error::ModelInvalid { place: "the commit's cursor".into(), reason: "its hash state is damaged".into() };
+    let state = SerializedState::<Sha256>::try_from(state).map_err(|_| damaged())?;
+    Sha256::deserialize(&state).map_err(|_| damaged())
+}
