@@ -298,13 +298,18 @@ async fn which(connection: &Connection, version: &Version) -> Result<ModelRef> {
     let mut models = connection.client.list_models().await?;
     models.retain(|info| info.name == version.model);
     match models.as_slice() {
-        [] => Ok(model_ref(&version.model, None)),
+        // The canister's own words for it.
+        [] => Ok(connection.client.model_info(&model_ref(&version.model, None)).await.map(|info| info_ref(&info))?),
         [only] => Ok(model_ref(&version.model, Some(only.version))),
         several => {
             let numbers = several.iter().map(|info| info.version.to_string()).collect::<Vec<_>>().join(", ");
             Err(usage(format!("{} has versions {numbers}: say which with --version", version.model)))
         }
     }
+}
+
+fn info_ref(info: &ModelInfo) -> ModelRef {
+    model_ref(&info.name, Some(info.version))
 }
 
 fn done(model: &ModelRef, what: &str, output: &Output) {
