@@ -281,8 +281,8 @@ impl Subnet {
     fn check_controller(&self, id: &Principal, call: &Call, method: Method) -> Result<(), Rejection> {
         let canister = self.canisters.get(id).ok_or_else(|| errors::canister_not_found(id))?;
         let settings = &canister.settings;
-        let may_see = method == Method::CanisterStatus
-            && (call.sender == *id || settings.status_visible_to(&call.sender));
+        let may_see =
+            method == Method::CanisterStatus && (call.sender == *id || settings.status_visible_to(&call.sender));
         // A canister may change its own settings only as its own controller, but manages its own chunk store.
         let is_own_store = call.sender == *id
             && matches!(method, Method::UploadChunk | Method::StoredChunks | Method::ClearChunkStore);

@@ -143,8 +143,7 @@ fn a_full_queue_answers_at_once() {
     // Every open call sets cycles aside; the balance must hold five hundred of them.
     net.subnet.add_cycles(&a, 100 * T).expect("it exists");
     let argument = call_argument(0, &b, "inc", b"");
-    let messages: Vec<_> =
-        (0..501).map(|_| net.submit(a, "call", argument.clone()).expect("accepted")).collect();
+    let messages: Vec<_> = (0..501).map(|_| net.submit(a, "call", argument.clone()).expect("accepted")).collect();
     while !net.canister(&a).ingress.is_empty() {
         net.subnet.execute_round();
     }
@@ -187,7 +186,8 @@ fn raw_rand_depends_on_the_seed_and_on_nothing_else() {
     let draw = |seed: u8| {
         let mut net = Net::with_seed(seed);
         let id = net.create_installed();
-        let argument = call_argument(0, &Principal::management_canister(), "raw_rand", &candid::encode_args(()).unwrap());
+        let argument =
+            call_argument(0, &Principal::management_canister(), "raw_rand", &candid::encode_args(()).unwrap());
         let first = net.call(id, "call", argument.clone()).expect("random bytes");
         let second = net.call(id, "call", argument).expect("random bytes");
         assert_ne!(first, second);

@@ -74,7 +74,8 @@ fn logs_are_kept_and_shown_to_those_who_may() {
     let management = Principal::management_canister();
     let reply = net.query(management, "fetch_canister_logs", argument.clone()).expect("logs");
     let logs: ic00::FetchCanisterLogsResult = candid::decode_one(&reply).expect("it decodes");
-    let lines: Vec<_> = logs.canister_log_records.iter().map(|record| String::from_utf8_lossy(&record.content)).collect();
+    let lines: Vec<_> =
+        logs.canister_log_records.iter().map(|record| String::from_utf8_lossy(&record.content)).collect();
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert_eq!(lines[0], "first");
     assert!(lines[1].starts_with("[TRAP]: ") && lines[1].contains("second"), "{lines:?}");
@@ -85,8 +86,7 @@ fn logs_are_kept_and_shown_to_those_who_may() {
     assert_eq!(rejection.error_code, ErrorCode::CanisterRejectedMessage);
     assert_eq!(rejection.message, format!("Caller {} is not allowed to access canister logs", net.sender));
     net.sender = Principal::anonymous();
-    let settings =
-        ic00::CanisterSettings { log_visibility: Some(ic00::LogVisibility::Public), ..Default::default() };
+    let settings = ic00::CanisterSettings { log_visibility: Some(ic00::LogVisibility::Public), ..Default::default() };
     net.update_settings(id, settings).expect("settings change");
     net.sender = Principal::from_slice(&[3; 3]);
     net.query(management, "fetch_canister_logs", argument).expect("logs");
