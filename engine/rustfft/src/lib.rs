@@ -128,7 +128,9 @@ mod tests {
     use super::*;
 
     fn signal(len: usize) -> Vec<Complex<f64>> {
-        (0..len).map(|i| Complex::new(((i * 37 + 11) % 101) as f64 / 50.0 - 1.0, ((i * 53 + 7) % 97) as f64 / 48.0)).collect()
+        (0..len)
+            .map(|i| Complex::new(((i * 37 + 11) % 101) as f64 / 50.0 - 1.0, ((i * 53 + 7) % 97) as f64 / 48.0))
+            .collect()
     }
 
     /// The definition.

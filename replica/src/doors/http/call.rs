@@ -17,7 +17,9 @@ const CALL_PATIENCE: Duration = Duration::from_secs(10);
 const SUBMISSION_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Work that decoding the argument of a management call may cost, in the decoder's units (about bytes).
-const DECODING_QUOTA: usize = 16 * 1024 * 1024;
+const DECODING_QUOTA: usize = 1 << 30;
+/// Characters of a decoder's message that are passed on; it quotes the whole argument.
+const MESSAGE_CHARS_MAX: usize = 300;
 
 /// Takes a call in. With `synchronous` it answers with a certificate of the reply when there is one in time; 202
 /// tells the client to ask for the status later.
@@ -54,13 +56,10 @@ pub async fn serve(
         CallOutcome::Certified(certificate) => {
             cbor_response(StatusCode::OK, &TransportCallResponse::Replied { certificate })
         }
-        CallOutcome::Refused(rejection) => cbor_response(
-            StatusCode::OK,
-            &TransportCallResponse::NonReplicatedRejection(to_reject_response(rejection)),
-        ),
-        CallOutcome::Pending if synchronous => {
-            cbor_response(StatusCode::ACCEPTED, &TransportCallResponse::Accepted)
+        CallOutcome::Refused(rejection) => {
+            cbor_response(StatusCode::OK, &TransportCallResponse::NonReplicatedRejection(to_reject_response(rejection)))
         }
+        CallOutcome::Pending if synchronous => cbor_response(StatusCode::ACCEPTED, &TransportCallResponse::Accepted),
         CallOutcome::Pending => StatusCode::ACCEPTED.into_response(),
     })
 }
@@ -114,8 +113,10 @@ fn target_of_management_call(method: &str, argument: &[u8]) -> Result<Principal,
     }
     let mut config = DecoderConfig::new();
     config.set_decoding_quota(DECODING_QUOTA).set_skipping_quota(DECODING_QUOTA);
-    let target: Target = candid::utils::decode_one_with_config(argument, &config)
-        .map_err(|e| HttpError::bad_request(format!("can't read the argument of {method:?}: {e}")))?;
+    let target: Target = candid::utils::decode_one_with_config(argument, &config).map_err(|e| {
+        let reason: String = e.to_string().chars().take(MESSAGE_CHARS_MAX).collect();
+        HttpError::bad_request(format!("can't read the argument of {method:?}: {reason}"))
+    })?;
     let found = if method == "install_chunked_code" { target.target_canister } else { target.canister_id };
     found.ok_or_else(|| HttpError::bad_request(format!("the argument of {method:?} names no canister")))
 }
@@ -142,7 +143,7 @@ mod tests {
         }
         let (one, two) = (Effective::Canister(id(1)), Effective::Canister(id(2)));
         let management = Principal::management_canister();
-        let record = candid::encode_one(Record { canister_id: id(1), wasm_module: vec![0; 100_000] }).unwrap();
+        let record = candid::encode_one(Record { canister_id: id(1), wasm_module: vec![0; 2_000_000] }).unwrap();
         let chunked = candid::encode_one(Chunked { target_canister: id(1), store_canister: Some(id(2)) }).unwrap();
         let check = |effective, canister: &Principal, method: &str, argument: &[u8]| {
             check_effective_id(effective, canister, method, argument).map_err(|e| e.message)
