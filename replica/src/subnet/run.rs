@@ -372,7 +372,6 @@ impl Canister {
             on_cleanup: call.on_cleanup,
             prepaid_transmission,
             prepaid_execution,
-            deadline_ns,
         });
         if is_full {
             let payload = Payload::from(Err(errors::queue_full(&call.callee)));
