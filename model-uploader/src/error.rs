@@ -61,6 +61,10 @@ fn canister_hint(error: &Error) -> Option<String> {
 fn rejection_hint(error_code: &str) -> Option<&'static str> {
     Some(match error_code {
         "IC0301" => "there is no such canister on this network: check --canister and --network",
+        "IC0406" => {
+            "the canister turns this caller away: call with --identity or --pem of a controller, or of whom its \
+             settings let in"
+        }
         "IC0508" | "IC0509" => "the canister is stopped or stopping: start it first",
         "IC0207" => "the canister is out of cycles: `icp canister top-up` adds some",
         "IC0536" => "the canister has no such method: is it an onnx-canister, of this version?",
