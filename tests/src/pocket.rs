@@ -7,7 +7,7 @@ use onnx_canister_interface::{
     UploadStatus,
 };
 use pocket_ic::common::rest::RawMessageId;
-use pocket_ic::{PocketIc, PocketIcBuilder, RejectResponse};
+use pocket_ic::{CanisterInstallMode, PocketIc, PocketIcBuilder, RejectResponse};
 use serde::de::DeserializeOwned;
 use serde_bytes::ByteBuf;
 use sha2::{Digest, Sha256};
@@ -188,6 +188,40 @@ impl Pocket {
         let wasm = environment::canister_wasm().expect("the canister's Wasm");
         let arguments = Encode!(&None::<InitArgs>).expect("arguments");
         self.ic.upgrade_canister(self.id, wasm, arguments, Some(self.caller))
+    }
+}
+
+/// An upgrade whose module is in the canister's chunk store already.
+pub struct PreparedUpgrade {
+    chunk_hashes: Vec<Vec<u8>>,
+    module_hash: Vec<u8>,
+}
+
+impl Pocket {
+    /// Stores the module's chunks for [`PreparedUpgrade::run`].
+    pub fn prepare_upgrade(&self) -> PreparedUpgrade {
+        const CHUNK_BYTES: usize = 1 << 20;
+        let wasm = environment::canister_wasm().expect("the canister's Wasm");
+        let chunk_hashes = wasm
+            .chunks(CHUNK_BYTES)
+            .map(|chunk| self.ic.upload_chunk(self.id, Some(self.caller), chunk.to_vec()).expect("upload_chunk"))
+            .collect();
+        PreparedUpgrade { chunk_hashes, module_hash: sha256(&wasm).into_vec() }
+    }
+}
+
+impl PreparedUpgrade {
+    /// Upgrades without a stop, in one message.
+    pub fn run(self, pocket: &Pocket) -> Result<(), RejectResponse> {
+        pocket.ic.install_chunked_canister(
+            pocket.id,
+            Some(pocket.caller),
+            CanisterInstallMode::Upgrade(None),
+            pocket.id,
+            self.chunk_hashes,
+            self.module_hash,
+            Encode!(&None::<InitArgs>).expect("arguments"),
+        )
     }
 }
 

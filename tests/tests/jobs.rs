@@ -220,9 +220,11 @@ fn an_upgrade_without_a_stop_is_refused_while_a_call_is_open_and_done_otherwise(
     pocket.upgrade_running().expect("no call is open");
     pocket.tick_until("reload", || pocket.info(&request.model).state == ModelState::Ready);
 
+    // The module's chunks are there beforehand, so that the upgrade itself is one message.
+    let upgrade = pocket.prepare_upgrade();
     let waiting = pocket.submit("classify", request);
     pocket.ic.tick();
-    let reject = pocket.upgrade_running().expect_err("a call is open");
+    let reject = upgrade.run(&pocket).expect_err("a call is open");
     assert!(reject.to_string().contains("stop the canister first"), "{reject}");
     let answer = pocket.wait::<Classification>(waiting).expect("the refused upgrade harmed nothing");
     assert_eq!(answer.labels, whole);

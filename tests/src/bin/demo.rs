@@ -168,7 +168,7 @@ fn print_next_commands(network: &Network, canister: Principal, keep: bool) {
     println!("{base} status {MODEL}");
     println!("{base} classify {MODEL} models/photos/coffee.png");
     println!("{base} upload magika");
-    println!("{base} infer magika --help");
+    println!("{base} inspect MODEL.onnx          # would a model of yours run?");
     println!("curl '{url}/metrics?canisterId={canister}'");
 }
 
