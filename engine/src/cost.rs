@@ -158,10 +158,11 @@ fn estimate(model: &TypedModel, node: &TypedNode, symbols: &SymbolValues, depth:
     }
     // What a matrix product does with its constant weights, and a gather with its table, is counted elsewhere.
     let weights_are_counted = node.op_is::<OptMatMul>();
-    let charged_inputs =
-        facts.inputs.iter().enumerate().filter(|(index, fact)| {
-            !(weights_are_counted && fact.konst.is_some()) && !(is_gather(node) && *index == 0)
-        });
+    let charged_inputs = facts
+        .inputs
+        .iter()
+        .enumerate()
+        .filter(|(index, fact)| !(weights_are_counted && fact.konst.is_some() || is_gather(node) && *index == 0));
     for fact in charged_inputs.map(|(_, fact)| fact).chain(&facts.outputs) {
         let wide = matches!(fact.datum_type, DatumType::F64 | DatumType::F16 | DatumType::TDim | DatumType::String);
         let rate = if wide { ELEMENT_WIDE_INSTRUCTIONS } else { ELEMENT_INSTRUCTIONS };

@@ -60,7 +60,7 @@ pub struct Loader {
 enum Phase {
     Walk(Walk),
     Decode(Walk),
-    Weights(Box<Graph>, WeightReader),
+    Weights(Box<Graph>, Box<WeightReader>),
     Build(Box<Parts>, Build),
     Done(Arc<Plan>),
     /// A step failed; so does every later one.
@@ -199,10 +199,10 @@ impl Loader {
         self.phases_total = 1 + (Build::PHASES * self.to_do.len()) as u64;
         self.phases_done = 1;
         let reader = WeightReader::new(std::mem::take(&mut graph.tensors));
-        Ok(Phase::Weights(Box::new(graph), reader))
+        Ok(Phase::Weights(Box::new(graph), Box::new(reader)))
     }
 
-    fn read_weights(&mut self, graph: Box<Graph>, mut reader: WeightReader) -> Result<Phase, EngineError> {
+    fn read_weights(&mut self, graph: Box<Graph>, mut reader: Box<WeightReader>) -> Result<Phase, EngineError> {
         if !reader.step(&*self.files)? {
             return Ok(Phase::Weights(graph, reader));
         }

@@ -123,10 +123,8 @@ impl Graph {
     pub fn declared_outputs(&self) -> Vec<TensorSpec> {
         let outputs = self.proto.graph.iter().flat_map(|graph| &graph.output);
         let spec = |output: &ValueInfoProto| {
-            let tensor = match output.r#type.as_ref().and_then(|t| t.value.as_ref()) {
-                Some(type_proto::Value::TensorType(tensor)) => Some(tensor),
-                None => None,
-            };
+            let value = output.r#type.as_ref().and_then(|t| t.value.as_ref());
+            let tensor = value.map(|type_proto::Value::TensorType(tensor)| tensor);
             let element_type = tensor.and_then(|tensor| ElementType::from_onnx(tensor.elem_type));
             let dims = tensor.and_then(|tensor| tensor.shape.as_ref()).map_or(&[][..], |shape| &shape.dim);
             let shape = dims.iter().map(|dim| match &dim.value {
