@@ -2,8 +2,8 @@
 
 use super::shutdown;
 use crate::doors::network::{Network, NetworkConfig, wall_clock_ns};
-use crate::doors::{network_router, without_delay};
 use crate::doors::pocketic::DEFAULT_DOMAIN;
+use crate::doors::{network_router, without_delay};
 use crate::subnet::SubnetConfig;
 use anyhow::Context;
 use std::net::{IpAddr, SocketAddr};

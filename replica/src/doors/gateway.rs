@@ -251,8 +251,15 @@ fn request_headers(headers: &HeaderMap) -> Vec<(String, String)> {
 
 /// Headers that describe one connection or the length of the body, which the server sets by itself.
 fn is_hop_by_hop(name: &HeaderName) -> bool {
-    [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION, header::UPGRADE, header::TE, header::TRAILER]
-        .contains(name)
+    [
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+        header::CONNECTION,
+        header::UPGRADE,
+        header::TE,
+        header::TRAILER,
+    ]
+    .contains(name)
 }
 
 fn append_headers(target: &mut HeaderMap, headers: &[(String, String)], from: Principal) -> Result<(), GatewayError> {
@@ -337,7 +344,10 @@ async fn stream(
 ) -> Result<(), GatewayError> {
     let CallbackStrategy { callback: StreamingCallback(callback), token } = strategy;
     if callback.principal != canister {
-        return Err(GatewayError::Malformed(canister, format!("streams from another canister, {}", callback.principal)));
+        return Err(GatewayError::Malformed(
+            canister,
+            format!("streams from another canister, {}", callback.principal),
+        ));
     }
     let mut next = Some(token);
     for _ in 0..MAX_STREAMING_CALLBACKS {
@@ -348,7 +358,10 @@ async fn stream(
         let reply = query(network, canister, &callback.method, argument).await?;
         let chunk: StreamingResponse = decode(&reply, canister)?;
         if body.len() + chunk.body.len() > MAX_RESPONSE_BODY_BYTES {
-            return Err(GatewayError::Malformed(canister, format!("streams more than {MAX_RESPONSE_BODY_BYTES} bytes")));
+            return Err(GatewayError::Malformed(
+                canister,
+                format!("streams more than {MAX_RESPONSE_BODY_BYTES} bytes"),
+            ));
         }
         body.extend_from_slice(&chunk.body);
         next = chunk.token;
@@ -373,7 +386,9 @@ mod tests {
         }
         assert_eq!(of(&format!("{id}.test.example"), "/x?y=1"), Some(id));
         assert_eq!(of("localhost:8123", &format!("/?a=b&canisterId={id}")), Some(id));
-        for host in ["localhost:8123".to_string(), format!("{id}.elsewhere"), format!("{id}localhost"), "x.localhost".into()] {
+        for host in
+            ["localhost:8123".to_string(), format!("{id}.elsewhere"), format!("{id}localhost"), "x.localhost".into()]
+        {
             assert_eq!(of(&host, "/"), None, "{host}");
         }
         assert_eq!(of("localhost", "/?canisterId=nonsense"), None);

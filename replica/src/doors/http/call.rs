@@ -54,13 +54,10 @@ pub async fn serve(
         CallOutcome::Certified(certificate) => {
             cbor_response(StatusCode::OK, &TransportCallResponse::Replied { certificate })
         }
-        CallOutcome::Refused(rejection) => cbor_response(
-            StatusCode::OK,
-            &TransportCallResponse::NonReplicatedRejection(to_reject_response(rejection)),
-        ),
-        CallOutcome::Pending if synchronous => {
-            cbor_response(StatusCode::ACCEPTED, &TransportCallResponse::Accepted)
+        CallOutcome::Refused(rejection) => {
+            cbor_response(StatusCode::OK, &TransportCallResponse::NonReplicatedRejection(to_reject_response(rejection)))
         }
+        CallOutcome::Pending if synchronous => cbor_response(StatusCode::ACCEPTED, &TransportCallResponse::Accepted),
         CallOutcome::Pending => StatusCode::ACCEPTED.into_response(),
     })
 }

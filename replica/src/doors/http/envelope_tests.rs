@@ -181,9 +181,8 @@ fn delegations_limit_canisters_and_kinds_of_requests() {
     }
     let many = vec![head.delegate(&tail, |delegation| delegation.targets = Some(vec![canister(1); 1001]))];
     refused(send(&call(head.principal()), &head, &tail, many), StatusCode::FORBIDDEN, "1001 targets");
-    let queries = vec![
-        head.delegate(&tail, |delegation| delegation.permissions = Some(DelegationPermissions::Queries)),
-    ];
+    let queries =
+        vec![head.delegate(&tail, |delegation| delegation.permissions = Some(DelegationPermissions::Queries))];
     assert!(send(&query(head.principal()), &head, &tail, queries.clone()).is_ok());
     refused(send(&call(head.principal()), &head, &tail, queries), StatusCode::FORBIDDEN, "not calls");
 }

@@ -28,7 +28,9 @@ pub async fn serve(network: &Network, effective: Effective, body: &[u8]) -> Resu
         paths.iter().map(|path| path.iter().map(|label| label.as_bytes().to_vec()).collect()).collect();
     if let Some(path) = paths.iter().find(|path| path.len() > MAX_PATH_LABELS) {
         let labels = path.len();
-        return Err(HttpError::bad_request(format!("a path of {labels} labels; at most {MAX_PATH_LABELS} are allowed")));
+        return Err(HttpError::bad_request(format!(
+            "a path of {labels} labels; at most {MAX_PATH_LABELS} are allowed"
+        )));
     }
     let certificate = network
         .run(move |host| {
@@ -68,7 +70,8 @@ fn check_path(host: &Host, effective: Effective, request: &Authenticated, path: 
         | [b"canister_ranges", _, _] => Ok(()),
         [b"subnet", _, b"metrics"] if matches!(effective, Effective::Subnet(_)) => Ok(()),
         [b"api_boundary_nodes", ..] => Ok(()),
-        [b"request_status", id] | [b"request_status", id, b"status" | b"reply" | b"reject_code"]
+        [b"request_status", id]
+        | [b"request_status", id, b"status" | b"reply" | b"reject_code"]
         | [b"request_status", id, b"reject_message" | b"error_code"] => check_request_status(host, request, id),
         [b"canister", id, b"module_hash" | b"controllers"] => check_canister(effective, id).map(|_| ()),
         [b"canister", id, b"metadata", name] => {
@@ -80,8 +83,9 @@ fn check_path(host: &Host, effective: Effective, request: &Authenticated, path: 
 }
 
 fn check_request_status(host: &Host, request: &Authenticated, id: &[u8]) -> Result<(), HttpError> {
-    let id: &[u8; 32] =
-        id.try_into().map_err(|_| HttpError::bad_request(format!("a request id of {} bytes instead of 32", id.len())))?;
+    let id: &[u8; 32] = id
+        .try_into()
+        .map_err(|_| HttpError::bad_request(format!("a request id of {} bytes instead of 32", id.len())))?;
     // That a request is unknown is no secret.
     let Some(status) = host.subnet().ingress_status(id) else { return Ok(()) };
     if status.sender != request.sender {

@@ -33,14 +33,16 @@ impl Gateways {
         }
         let ip_addr = config.ip_addr.as_deref().unwrap_or("127.0.0.1");
         let port = config.port.unwrap_or(0);
-        let listener = TcpListener::bind((ip_addr, port)).await.map_err(|e| format!("can't listen on {ip_addr}:{port}: {e}"))?;
+        let listener =
+            TcpListener::bind((ip_addr, port)).await.map_err(|e| format!("can't listen on {ip_addr}:{port}: {e}"))?;
         let port = listener.local_addr().map_err(|e| format!("the gateway's port is unknown: {e}"))?.port();
         let domains = config.domains.clone().unwrap_or_else(|| vec![DEFAULT_DOMAIN.into()]);
         let (stop, stopped) = oneshot::channel::<()>();
-        let serving = axum::serve(without_delay(listener), network_router(network, domains)).with_graceful_shutdown(async {
-            // A sender that was dropped stops the gateway as well.
-            let _ = stopped.await;
-        });
+        let serving =
+            axum::serve(without_delay(listener), network_router(network, domains)).with_graceful_shutdown(async {
+                // A sender that was dropped stops the gateway as well.
+                let _ = stopped.await;
+            });
         tokio::spawn(async move {
             if let Err(error) = serving.await {
                 eprintln!("the HTTP gateway on port {port} ended: {error}");

@@ -144,9 +144,7 @@ impl Server {
     async fn create_instance(&self, request: Request) -> Response {
         match self.try_create_instance(request).await {
             Ok(created) => (StatusCode::CREATED, Json(created)).into_response(),
-            Err(message) => {
-                (StatusCode::BAD_REQUEST, Json(CreateInstanceResponse::Error { message })).into_response()
-            }
+            Err(message) => (StatusCode::BAD_REQUEST, Json(CreateInstanceResponse::Error { message })).into_response(),
         }
     }
 

@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 /// The topology of a network that is its own root.
 pub fn of_network(facts: &Facts) -> Topology {
     let canister_id = |id: &Principal| RawCanisterId { canister_id: Base64::from(id) };
-    let range = |(start, end): &(Principal, Principal)| CanisterIdRange { start: canister_id(start), end: canister_id(end) };
+    let range =
+        |(start, end): &(Principal, Principal)| CanisterIdRange { start: canister_id(start), end: canister_id(end) };
     let application = SubnetConfig {
         subnet_kind: "Application",
         subnet_admins: None,

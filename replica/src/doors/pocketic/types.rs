@@ -223,10 +223,9 @@ mod tests {
 
     #[test]
     fn principals_and_enums_travel_as_the_crate_writes_them() {
-        let message: RawMessageId = serde_json::from_str(
-            r#"{"effective_principal":{"CanisterId":"AAAAAAAAAAcBAQ=="},"message_id":"AQID"}"#,
-        )
-        .unwrap();
+        let message: RawMessageId =
+            serde_json::from_str(r#"{"effective_principal":{"CanisterId":"AAAAAAAAAAcBAQ=="},"message_id":"AQID"}"#)
+                .unwrap();
         assert_eq!(message.message_id, Base64(vec![1, 2, 3]));
         let RawEffectivePrincipal::CanisterId(id) = &message.effective_principal else { panic!("{message:?}") };
         assert_eq!(id.to_principal().unwrap(), Principal::from_slice(&[0, 0, 0, 0, 0, 0, 0, 7, 1, 1]));
