@@ -1,14 +1,16 @@
 //! `cargo xtask test`, `bench` and `lint`.
 
 use crate::build;
-use crate::process::{cargo, root, run};
+use crate::process::{cargo, root, run, target_dir};
 use std::process::Command;
 
 /// Builds the canister and the replica, fetches the models that tests classify with, runs every test.
 ///
 /// `POCKET_IC_BIN`, when set, names the server that the `pocket-ic` tests run on: the genuine one runs them as well.
 pub fn test(arguments: &[&str]) -> Result<(), String> {
-    let binaries = build::binaries(&["replica", "model-uploader"])?;
+    // Building the tests builds the binaries they run, with the same features: nothing is compiled twice.
+    run(&mut cargo(&["test", "--locked", "--workspace", "--no-run"]))?;
+    let binaries = target_dir().join("debug");
     let canister = build::canister()?;
     for model in ["efficientnet-lite0", "magika"] {
         run(Command::new(binaries.join("model-uploader")).current_dir(root()).args(["fetch", model]))?;

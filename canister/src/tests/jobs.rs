@@ -15,7 +15,7 @@ use std::cell::Cell;
 use std::panic::catch_unwind;
 use std::rc::Rc;
 
-const NODES: usize = 6;
+const NODES: usize = 7;
 
 /// Makes every message run a single node.
 fn slow() {
