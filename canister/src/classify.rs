@@ -14,20 +14,10 @@ use onnx_canister_interface::{
 use onnx_engine::image;
 use onnx_engine::{Tensor, TensorSpec, postprocess};
 
-/// Instructions a pixel of an image may cost to decode, resize and prepare, at most. Decoding 16-bit RGBA PNG is the
-/// dearest. Decoding can't pause, so the largest image must fit a message's piece, and a query refuses a larger image
-/// than its budget can hold.
-pub const IMAGE_INSTRUCTIONS_PER_PIXEL: u64 = 350;
-const _: () = assert!(
-    onnx_canister_interface::IMAGE_PIXELS_MAX * IMAGE_INSTRUCTIONS_PER_PIXEL <= crate::limits::PIECE_INSTRUCTIONS_MAX
-);
-
 /// Checks what doesn't depend on the model.
 pub fn check(request: &ClassifyRequest) -> Result<(), Error> {
     match request.top_k {
-        Some(top_k) if top_k == 0 || top_k > TOP_K_MAX => {
-            Err(invalid("top_k", top_k, format!("1 to {TOP_K_MAX}")))
-        }
+        Some(top_k) if top_k == 0 || top_k > TOP_K_MAX => Err(invalid("top_k", top_k, format!("1 to {TOP_K_MAX}"))),
         _ => Ok(()),
     }
 }
@@ -60,9 +50,7 @@ pub fn inputs(
     let preprocessing = record.preprocessing.as_ref();
     let tensor = match &request.input {
         ClassifyInput::Image(bytes) => prepare_image(spec, preprocessing, bytes, pixels_max)?,
-        ClassifyInput::Tensor(tensor) => {
-            tensors::to_engine(spec, tensor.element_type, &tensor.shape, &tensor.data)?
-        }
+        ClassifyInput::Tensor(tensor) => tensors::to_engine(spec, tensor.element_type, &tensor.shape, &tensor.data)?,
         ClassifyInput::Staged(staged_key) => {
             let Staged { element_type, shape, data } = inputs::read(owner, staged_key)?;
             match (preprocessing, element_type, shape.len()) {
@@ -113,28 +101,17 @@ fn engine_preprocessing(preprocessing: &Preprocessing) -> Result<image::Preproce
 }
 
 /// The best labels of the model's output, best first, ties by lower index.
-pub fn labels(
-    key: &ModelKey,
-    request: &ClassifyRequest,
-    outputs: Vec<(String, Tensor)>,
-) -> Result<Vec<Label>, Error> {
+pub fn labels(key: &ModelKey, request: &ClassifyRequest, outputs: Vec<(String, Tensor)>) -> Result<Vec<Label>, Error> {
     let Some((_, output)) = outputs.into_iter().next() else {
         return Err(Error::ModelInvalid { place: "the model".into(), reason: "it gave no output".into() });
     };
-    let output = output
-        .cast_to(onnx_engine::ElementType::Float32)
-        .map_err(|error| engine_error::of_request("the model's output", error))?;
-    let scores = output.as_f32().map_err(|error| engine_error::of_request("the model's output", error))?;
-    let softmaxed;
+    let scores = output.to_f32().map_err(|error| engine_error::of_request("the model's output", error))?;
     let scores = match models::record(key)?.task {
-        Task::Classify { softmax: true } => {
-            softmaxed = postprocess::softmax(scores);
-            softmaxed.as_slice()
-        }
+        Task::Classify { softmax: true } => postprocess::softmax(&scores),
         _ => scores,
     };
     let top_k = request.top_k.unwrap_or(TOP_K_DEFAULT) as usize;
-    let best = postprocess::top_k(scores, top_k);
+    let best = postprocess::top_k(&scores, top_k);
     models::with(key, |entry| {
         let labels = &entry.manifest.labels;
         Ok(best

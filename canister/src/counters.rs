@@ -19,6 +19,11 @@ thread_local! {
     ));
 }
 
+/// Opens the cell.
+pub fn open() {
+    COUNTERS.with_borrow(|_| ());
+}
+
 fn take(choose: impl FnOnce(&mut Counters) -> &mut u64) -> u64 {
     COUNTERS.with_borrow_mut(|cell| {
         let mut counters: Counters = record::decode_own("the counters", cell.get());

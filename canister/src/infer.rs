@@ -20,9 +20,7 @@ pub fn inputs(owner: &Principal, specs: &[TensorSpec], request: &InferRequest) -
             return Err(invalid(format!("inputs[{index}].name"), &input.name, "given twice"));
         }
         let tensor = match &input.source {
-            InputSource::Tensor(tensor) => {
-                tensors::to_engine(spec, tensor.element_type, &tensor.shape, &tensor.data)?
-            }
+            InputSource::Tensor(tensor) => tensors::to_engine(spec, tensor.element_type, &tensor.shape, &tensor.data)?,
             InputSource::Staged(key) => {
                 let staged = inputs::read(owner, key)?;
                 tensors::to_engine(spec, staged.element_type, &staged.shape, &staged.data)?

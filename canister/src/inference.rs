@@ -1,7 +1,7 @@
 //! One inference: from a request to a session, through its nodes, to an answer. Knows nothing of messages or jobs.
 
 use crate::engine_error;
-use crate::limits::{PIECE_INSTRUCTIONS_MAX, REQUEST_TENSORS_MAX};
+use crate::limits::{FRESH_INSTRUCTIONS_MAX, NODE_INSTRUCTIONS_MAX, REQUEST_TENSORS_MAX};
 use crate::loading::{self, MessageMeter};
 use crate::runtime;
 use crate::settings;
@@ -40,7 +40,6 @@ pub struct Limits {
 /// An inference under way.
 pub struct Run {
     session: Session,
-    nodes_total: u32,
     /// Instructions spent on decoding and preparing the input.
     pub decode_instructions: u64,
 }
@@ -131,16 +130,16 @@ impl Run {
             Request::Infer(request) => infer::inputs(owner, plan.inputs(), request)?,
         };
         let decode_instructions = runtime::instructions().saturating_sub(before);
-        let nodes_total = u32::try_from(plan.node_count()).unwrap_or(u32::MAX);
         let session = Session::new(plan, inputs, outputs)
             .map_err(|error| engine_error::of_request("inputs", error))?
-            .with_node_limit(PIECE_INSTRUCTIONS_MAX);
-        Ok(Self { session, nodes_total, decode_instructions })
+            .with_node_limit(NODE_INSTRUCTIONS_MAX);
+        Ok(Self { session, decode_instructions })
     }
 
     /// Nodes done and in all.
     pub fn progress(&self) -> (u32, u32) {
-        (u32::try_from(self.session.nodes_done()).unwrap_or(u32::MAX), self.nodes_total)
+        let count = |nodes: usize| u32::try_from(nodes).unwrap_or(u32::MAX);
+        (count(self.session.nodes_done()), count(self.session.nodes_total()))
     }
 
     /// Whether the next node is estimated to fit what is left of `budget` in this message.
@@ -148,8 +147,12 @@ impl Run {
         runtime::instructions().saturating_add(self.session.next_node_estimate_instructions()) <= budget
     }
 
-    /// Runs nodes until `budget` instructions of this message are spent, at least one; tells whether all are done.
+    /// Runs nodes while they fit what is left of `budget` in this message, and at least one in a message that has
+    /// spent little before; tells whether all are done.
     pub fn advance(&mut self, budget: u64) -> Result<bool, Error> {
+        if !self.next_node_fits(budget) && runtime::instructions() > FRESH_INSTRUCTIONS_MAX {
+            return Ok(false);
+        }
         match self.session.step(&MessageMeter, budget) {
             Ok(Step::Done) => Ok(true),
             Ok(Step::Paused { .. }) => Ok(false),

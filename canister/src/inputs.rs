@@ -48,6 +48,11 @@ thread_local! {
         RefCell::new(StableBTreeMap::init(memory::get(memory::INPUTS)));
 }
 
+/// Opens the map.
+pub fn open() {
+    INPUTS.with_borrow(|_| ());
+}
+
 /// The key in the map: the owner's length and bytes, then the input's key.
 fn map_key(owner: &Principal, key: &str) -> Vec<u8> {
     let mut bytes = vec![owner.as_slice().len() as u8];
@@ -84,8 +89,8 @@ pub fn put(owner: &Principal, part: &PutInputBorrowed) -> Result<StagedInput, Er
     }
     let size_bytes = tensors::size_bytes("shape", part.element_type, &part.shape)?;
     lease::check_input_free(owner, &part.key)?;
-    let existing = get(owner, &part.key)
-        .filter(|input| input.element_type == part.element_type && input.shape == part.shape);
+    let existing =
+        get(owner, &part.key).filter(|input| input.element_type == part.element_type && input.shape == part.shape);
     let received_bytes = existing.as_ref().map_or(0, |input| input.received_bytes);
     if part.offset_bytes > received_bytes {
         let reason = format!("parts come in order: the next begins at {received_bytes}");

@@ -15,6 +15,8 @@
 
 mod access;
 mod classify;
+#[cfg(target_family = "wasm")]
+mod constructors;
 mod counters;
 mod endpoints;
 mod engine_error;

@@ -1,18 +1,33 @@
 //! What happens when the module is installed or replaced.
 
+use crate::counters;
+use crate::inputs;
 use crate::jobs::{driver, pending};
 use crate::loading;
 use crate::memory;
 use crate::runtime;
 use crate::settings;
-use crate::store::commit;
 use crate::store::models::{self, Stage};
+use crate::store::{blobs, commit};
 use onnx_canister_interface::InitArgs;
 
 /// A new canister: opens stable memory and takes the settings.
 pub fn init(args: Option<InitArgs>) {
-    memory::check();
+    open();
     apply(args);
+}
+
+/// What a new heap begins with. Every stable structure is opened, so that no query has to make one.
+fn open() {
+    #[cfg(target_family = "wasm")]
+    crate::constructors::run();
+    memory::check();
+    let _ = settings::get();
+    models::open();
+    blobs::open_all();
+    pending::restore();
+    inputs::open();
+    counters::open();
 }
 
 /// Refuses the upgrade while a call of the canister to itself is open: its callback would enter the new module at an
@@ -29,7 +44,7 @@ pub fn pre_upgrade() {
 
 /// After an upgrade the heap is empty: what was on it is brought back from stable memory, by itself.
 pub fn post_upgrade(args: Option<InitArgs>) {
-    memory::check();
+    open();
     apply(args);
     for key in models::keys() {
         // Keys come from the map of records, so each has one.
@@ -42,7 +57,6 @@ pub fn post_upgrade(args: Option<InitArgs>) {
             _ => {}
         }
     }
-    pending::restore();
     driver::arm();
 }
 

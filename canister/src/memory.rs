@@ -52,8 +52,7 @@ pub const FREE_EXTENTS: MemoryId = MemoryId::new(6);
 pub const BLOBS: MemoryId = MemoryId::new(7);
 pub const JOBS: MemoryId = MemoryId::new(8);
 pub const INPUTS: MemoryId = MemoryId::new(9);
-const ALL: [MemoryId; 10] =
-    [HEADER, SETTINGS, COUNTERS, NAMES, MODELS, BLOB_TABLE, FREE_EXTENTS, BLOBS, JOBS, INPUTS];
+const ALL: [MemoryId; 10] = [HEADER, SETTINGS, COUNTERS, NAMES, MODELS, BLOB_TABLE, FREE_EXTENTS, BLOBS, JOBS, INPUTS];
 
 const MANAGER_MAGIC: [u8; 3] = *b"MGR";
 const MANAGER_VERSION: u8 = 1;

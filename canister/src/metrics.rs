@@ -96,7 +96,11 @@ fn encode(encoder: &mut MetricsEncoder<Vec<u8>>) -> io::Result<()> {
     let free_bytes = blobs::free_bytes() as f64;
     encoder.encode_gauge("onnx_stable_reusable_bytes", free_bytes, "Bytes of stable memory freed by deletion.")?;
     encoder.encode_gauge("onnx_jobs_pending", f64::from(health.jobs_pending), "Jobs that wait or run.")?;
-    encoder.encode_gauge("onnx_open_calls", f64::from(driver::open_calls()), "Open calls of the canister to itself.")?;
+    encoder.encode_gauge(
+        "onnx_open_calls",
+        f64::from(driver::open_calls()),
+        "Open calls of the canister to itself.",
+    )?;
     let counts = COUNTS.get();
     encoder.encode_counter("onnx_answers_total", counts.answers as f64, "Inferences answered since the upgrade.")?;
     encoder.encode_counter("onnx_errors_total", counts.errors as f64, "Inferences refused or failed since then.")?;
@@ -126,8 +130,7 @@ mod tests {
     use crate::testing;
 
     fn get(method: &str, url: &str) -> (u16, String) {
-        let request =
-            HttpRequest { method: method.into(), url: url.into(), headers: vec![], body: ByteBuf::new() };
+        let request = HttpRequest { method: method.into(), url: url.into(), headers: vec![], body: ByteBuf::new() };
         let response = http_request(&request);
         (response.status_code, String::from_utf8(response.body.into_vec()).expect("text"))
     }

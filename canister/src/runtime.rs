@@ -64,7 +64,7 @@ mod system {
 
     /// Bytes of Wasm heap; it only ever grows.
     pub fn heap_bytes() -> u64 {
-        core::arch::wasm32::memory_size(0) as u64 * crate::memory::PAGE_BYTES
+        core::arch::wasm32::memory_size::<0>() as u64 * crate::memory::PAGE_BYTES
     }
 
     pub fn stable_memory() -> DefaultMemoryImpl {

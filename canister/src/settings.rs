@@ -90,8 +90,8 @@ pub fn update(patch: SettingsPatch) -> Result<Settings, Error> {
     }
     if let Some(reserve) = patch.cycles_reserve {
         let cycles = u128::try_from(reserve.0.clone());
-        settings.cycles_reserve = cycles
-            .map_err(|_| invalid("cycles_reserve", &reserve, format!("at most {}", u128::MAX)))?;
+        settings.cycles_reserve =
+            cycles.map_err(|_| invalid("cycles_reserve", &reserve, format!("at most {}", u128::MAX)))?;
     }
     if let Some(access) = patch.inference_access {
         if let InferenceAccess::Principals(principals) = &access {

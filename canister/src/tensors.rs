@@ -46,11 +46,7 @@ pub fn engine_element_type(element_type: ElementType) -> onnx_engine::ElementTyp
 
 /// What anyone may know of a model's input or output.
 pub fn info(spec: &TensorSpec) -> TensorInfo {
-    TensorInfo {
-        name: spec.name.clone(),
-        element_type: element_type(spec.element_type),
-        shape: spec.shape.clone(),
-    }
+    TensorInfo { name: spec.name.clone(), element_type: element_type(spec.element_type), shape: spec.shape.clone() }
 }
 
 /// Bytes of a tensor, or an error when its shape is out of range; `place` is the shape's path in the request.
@@ -82,11 +78,7 @@ pub fn to_engine(
     let widened = spec.element_type == onnx_engine::ElementType::Float32
         && matches!(given, ElementType::Uint8 | ElementType::Float16);
     if engine_element_type(given) != spec.element_type && !widened {
-        return Err(Error::TensorType {
-            name: name.clone(),
-            expected: element_type(spec.element_type),
-            got: given,
-        });
+        return Err(Error::TensorType { name: name.clone(), expected: element_type(spec.element_type), got: given });
     }
     let fits = spec.shape.len() == shape.len()
         && spec.shape.iter().zip(shape).all(|(expected, got)| expected.is_none_or(|expected| expected == *got));
@@ -109,9 +101,7 @@ mod tests {
     #[test]
     fn every_element_type_goes_there_and_back() {
         use ElementType::*;
-        let all = [
-            Float32, Float64, Float16, Uint8, Int8, Uint16, Int16, Uint32, Int32, Uint64, Int64, Bool,
-        ];
+        let all = [Float32, Float64, Float16, Uint8, Int8, Uint16, Int16, Uint32, Int32, Uint64, Int64, Bool];
         for each in all {
             assert_eq!(element_type(engine_element_type(each)), each);
             assert_eq!(engine_element_type(each).size_bytes(), each.size_bytes());
@@ -134,10 +124,7 @@ mod tests {
             to_engine(&spec, ElementType::Float32, &[2, 3], &f32s(6)),
             Err(Error::TensorShape { got, .. }) if got == [2, 3]
         ));
-        assert!(matches!(
-            to_engine(&spec, ElementType::Float32, &[3], &f32s(3)),
-            Err(Error::TensorShape { .. })
-        ));
+        assert!(matches!(to_engine(&spec, ElementType::Float32, &[3], &f32s(3)), Err(Error::TensorShape { .. })));
         assert!(matches!(
             to_engine(&spec, ElementType::Float32, &[u64::MAX, 2], &[]),
             Err(Error::InvalidArgument { place, .. }) if place == "input 'x'.shape"

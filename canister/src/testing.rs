@@ -59,7 +59,8 @@ pub fn upload_all(manifest: &Manifest, files: &[(&str, &[u8])]) -> u32 {
     let version = upload::begin(manifest.clone()).expect("a good manifest").version;
     for (file, (_, bytes)) in files.iter().enumerate() {
         for index in 0..manifest.files[file].chunk_sha256.len() as u32 {
-            put(&manifest.name, version, file as u32, bytes, manifest.chunk_size as usize, index).expect("a good chunk");
+            put(&manifest.name, version, file as u32, bytes, manifest.chunk_size as usize, index)
+                .expect("a good chunk");
         }
     }
     version

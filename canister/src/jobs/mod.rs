@@ -18,12 +18,14 @@ pub mod lease;
 pub mod pending;
 pub mod record;
 
-use crate::classify::IMAGE_INSTRUCTIONS_PER_PIXEL;
 use crate::counters;
 use crate::health;
 use crate::inference::{Answer, Limits, Request, Run};
 use crate::inputs;
-use crate::limits::{JOBS_PENDING_MAX, REPLY_DATA_BYTES_MAX, REPLY_INSTRUCTIONS, REPLY_INSTRUCTIONS_PER_BYTE};
+use crate::limits::{
+    IMAGE_INSTRUCTIONS_PER_PIXEL, JOBS_PENDING_MAX, REPLY_DATA_BYTES_MAX, REPLY_INSTRUCTIONS,
+    REPLY_INSTRUCTIONS_PER_BYTE,
+};
 use crate::runtime;
 use crate::settings;
 use crate::store::manifest::invalid;
@@ -87,11 +89,12 @@ pub fn run_query(owner: &Principal, request: &Request) -> Result<JobResult, Erro
     let budget = settings::get().query_budget;
     let too_much = || Error::QueryBudget { spent: runtime::instructions(), budget };
     let pixels_max = budget.saturating_sub(runtime::instructions()) / IMAGE_INSTRUCTIONS_PER_PIXEL;
-    let mut run = Run::prepare(owner, &key, request, pixels_max.min(IMAGE_PIXELS_MAX)).map_err(|error| match error {
-        // Too large for a query only: an update takes it.
-        Error::ImageTooLarge { pixels, .. } if pixels <= IMAGE_PIXELS_MAX => too_much(),
-        error => error,
-    })?;
+    let mut run =
+        Run::prepare(owner, &key, request, pixels_max.min(IMAGE_PIXELS_MAX)).map_err(|error| match error {
+            // Too large for a query only: an update takes it.
+            Error::ImageTooLarge { pixels, .. } if pixels <= IMAGE_PIXELS_MAX => too_much(),
+            error => error,
+        })?;
     if !run.next_node_fits(budget) || !run.advance(budget)? {
         return Err(too_much());
     }

@@ -36,7 +36,10 @@ pub struct JobRecord {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum StoredState {
     Queued,
-    Running { nodes_done: u32, nodes_total: u32 },
+    Running {
+        nodes_done: u32,
+        nodes_total: u32,
+    },
     Interrupted,
     Classified(Vec<Label>),
     Inferred(Vec<StoredOutput>),
@@ -157,9 +160,8 @@ fn forget_oldest(pending: usize) {
     if surplus == 0 {
         return;
     }
-    let oldest: Vec<JobId> = JOBS.with_borrow(|jobs| {
-        jobs.keys().filter(|id| !super::pending::contains(*id)).take(surplus).collect()
-    });
+    let oldest: Vec<JobId> =
+        JOBS.with_borrow(|jobs| jobs.keys().filter(|id| !super::pending::contains(*id)).take(surplus).collect());
     for id in oldest {
         if let Ok(JobRecord { state: StoredState::Inferred(outputs), .. }) = get(id) {
             outputs.iter().for_each(|output| blobs::free(output.blob));

@@ -57,6 +57,12 @@ thread_local! {
     static PAGES: Stable = memory::get(memory::BLOBS);
 }
 
+/// Opens the maps.
+pub fn open_all() {
+    TABLE.with_borrow(|_| ());
+    FREE.with_borrow(|_| ());
+}
+
 /// Reserves room for `size_bytes` bytes, reusing what was freed. Nothing changes when there isn't enough.
 pub fn allocate(size_bytes: u64) -> Result<Blob, Error> {
     let mut wanted = size_bytes.div_ceil(PAGE_BYTES);
@@ -195,10 +201,7 @@ impl Blob {
     fn for_each_run(&self, offset: u64, length: usize, mut f: impl FnMut(u64, usize)) {
         let end = offset.checked_add(length as u64);
         if end.is_none_or(|end| end > self.size_bytes) {
-            runtime::trap(&format!(
-                "bytes {offset}+{length} of blob {}, which has {} bytes",
-                self.id, self.size_bytes
-            ));
+            runtime::trap(&format!("bytes {offset}+{length} of blob {}, which has {} bytes", self.id, self.size_bytes));
         }
         let mut skip = offset;
         let mut left = length;

@@ -1,9 +1,7 @@
 //! What a manifest must be before a byte is reserved for it.
 
 use crate::limits::*;
-use onnx_canister_interface::{
-    CHUNK_BYTES_MAX, Error, FileManifest, Manifest, Preprocessing, Resize, Task,
-};
+use onnx_canister_interface::{CHUNK_BYTES_MAX, Error, FileManifest, Manifest, Preprocessing, Resize, Task};
 use std::collections::BTreeSet;
 
 /// Bytes of a SHA-256.

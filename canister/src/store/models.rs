@@ -175,6 +175,12 @@ fn decode(key: &ModelKey, bytes: &[u8]) -> ModelRecord {
     record::decode_own(&format!("model '{}' version {}", key.name, key.version), bytes)
 }
 
+/// Opens the maps.
+pub fn open() {
+    NAMES.with_borrow(|_| ());
+    RECORDS.with_borrow(|_| ());
+}
+
 /// Keys of all versions, by name and version.
 pub fn keys() -> Vec<ModelKey> {
     RECORDS.with_borrow(|records| records.keys().filter_map(|bytes| ModelKey::from_bytes(&bytes)).collect())

@@ -1,16 +1,14 @@
 //! Uploading: a manifest reserves the room, chunks fill it in any order, and anyone may ask what is missing.
 
+use super::ModelKey;
 use super::bitmap::Bitmap;
 use super::blobs::{self, Blob};
 use super::manifest::{self, chunk_bytes};
 use super::models::{self, Entry, ModelRecord, NameRecord, Stage, StoredFile};
-use super::ModelKey;
 use crate::health;
 use crate::limits::MODEL_VERSIONS_MAX;
 use crate::record;
-use onnx_canister_interface::{
-    ChunkReceipt, Cost, Error, Manifest, MissingChunks, ModelRef, UploadStatus,
-};
+use onnx_canister_interface::{ChunkReceipt, Cost, Error, Manifest, MissingChunks, ModelRef, UploadStatus};
 use serde::Deserialize;
 use serde_bytes::{ByteBuf, Bytes};
 use sha2::{Digest, Sha256};

@@ -51,14 +51,22 @@ fn make_classifier(softmax: bool) {
 
 /// A PNG of 2 by 2 pixels of one colour.
 fn png(colour: [u8; 3], side: u32) -> Vec<u8> {
-    let mut bytes = std::io::Cursor::new(Vec::new());
-    image::RgbImage::from_pixel(side, side, image::Rgb(colour))
-        .write_to(&mut bytes, image::ImageFormat::Png)
-        .expect("memory takes it");
-    bytes.into_inner()
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, side, side);
+    encoder.set_color(png::ColorType::Rgb);
+    let mut writer = encoder.write_header().expect("memory takes it");
+    writer.write_image_data(&colour.repeat((side * side) as usize)).expect("memory takes it");
+    writer.finish().expect("memory takes it");
+    bytes
 }
 
-fn put(key: &str, element_type: ElementType, shape: &[u64], offset_bytes: u64, data: &[u8]) -> Result<StagedInput, Error> {
+fn put(
+    key: &str,
+    element_type: ElementType,
+    shape: &[u64],
+    offset_bytes: u64,
+    data: &[u8],
+) -> Result<StagedInput, Error> {
     fake::begin_message();
     let part =
         PutInputBorrowed { key: key.into(), element_type, shape: shape.to_vec(), offset_bytes, data: Bytes::new(data) };
@@ -119,7 +127,8 @@ fn what_is_no_image_says_so() {
         assert_eq!(place(classify(good.clone(), Some(0))), "top_k");
         assert_eq!(place(classify(good.clone(), Some(TOP_K_MAX + 1))), "top_k");
         make_chain("m", 2);
-        let other_task = Request::Classify(ClassifyRequest { model: model("m", None), input: good, top_k: None, limits: None });
+        let other_task =
+            Request::Classify(ClassifyRequest { model: model("m", None), input: good, top_k: None, limits: None });
         let answer = fake::block_on(jobs::run(crate::runtime::caller(), other_task));
         assert!(matches!(answer, Err(Error::InvalidArgument { place, .. }) if place == "model"));
     });
@@ -192,7 +201,8 @@ fn a_query_answers_as_the_update_does_or_says_that_it_can_not() {
         }
         make_classifier(false);
         let image = ClassifyInput::Image(ByteBuf::from(png([1, 2, 3], 100)));
-        let request = Request::Classify(ClassifyRequest { model: model("c", None), input: image, top_k: None, limits: None });
+        let request =
+            Request::Classify(ClassifyRequest { model: model("c", None), input: image, top_k: None, limits: None });
         fake::begin_message();
         let answer = jobs::run_query(&crate::runtime::caller(), &request);
         assert!(matches!(answer, Err(Error::QueryBudget { .. })), "an image that an update takes: {answer:?}");
@@ -289,7 +299,9 @@ fn outputs_beyond_a_reply_are_read_in_pages() {
         assert_eq!(whole, onnx::bytes(&negated));
         assert_eq!(page("z", 4, 4).expect("in range").data[..], 1.0_f32.to_le_bytes());
         assert_eq!(page("z", 2_400_000, 4).expect("in range").data.len(), 0);
-        assert!(matches!(page("z", 2_400_001, 4), Err(Error::InvalidArgument { place, .. }) if place == "offset_bytes"));
+        assert!(
+            matches!(page("z", 2_400_001, 4), Err(Error::InvalidArgument { place, .. }) if place == "offset_bytes")
+        );
         let too_long = page("z", 0, REPLY_DATA_BYTES_MAX as u32 + 1);
         assert!(matches!(too_long, Err(Error::InvalidArgument { place, .. }) if place == "length_bytes"));
         assert!(matches!(page("q", 0, 1), Err(Error::UnknownTensor { available, .. }) if available == ["y", "z"]));

@@ -81,7 +81,11 @@ fn paused_at_every_node_gives_the_same_bits() {
     with_slow_model(|expected| {
         let response = infer(chain_request("m")).expect("within the call's messages");
         assert_eq!(response.outputs, expected);
-        assert_eq!(response.cost.messages, 1 + NODES as u32, "the first prepares the input, each of the others runs a node");
+        assert_eq!(
+            response.cost.messages,
+            1 + NODES as u32,
+            "the first prepares the input, each of the others runs a node"
+        );
         assert!(response.cost.instructions > response.cost.decode_instructions);
         assert_eq!(response.job, Some(1));
         assert_eq!(poll(1).cost.messages, response.cost.messages);

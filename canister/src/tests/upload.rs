@@ -26,7 +26,10 @@ fn orders() -> Vec<Vec<u32>> {
         orders = orders
             .into_iter()
             .flat_map(|order: Vec<u32>| {
-                (0..5).filter(|next| !order.contains(next)).map(|next| [&order[..], &[next]].concat()).collect::<Vec<_>>()
+                (0..5)
+                    .filter(|next| !order.contains(next))
+                    .map(|next| [&order[..], &[next]].concat())
+                    .collect::<Vec<_>>()
             })
             .collect();
     }
@@ -49,7 +52,9 @@ fn chunks_come_in_every_order_and_twice() {
                 let missing = upload::missing_chunks(&model("m", version)).expect("it is there");
                 let told: u32 = missing.iter().map(|run| run.count).sum();
                 assert_eq!(told as usize, 5 - stored);
-                assert!(missing.iter().any(|run| run.file == file && (run.first..run.first + run.count).contains(&index)));
+                assert!(
+                    missing.iter().any(|run| run.file == file && (run.first..run.first + run.count).contains(&index))
+                );
                 let receipt = put("m", version, file, files[file as usize].1, SIZE, index).expect("a good chunk");
                 assert_eq!((receipt.already_stored, receipt.chunks_stored), (false, stored as u32 + 1));
                 let again = put("m", version, file, files[file as usize].1, SIZE, index).expect("a good chunk");
@@ -57,7 +62,11 @@ fn chunks_come_in_every_order_and_twice() {
             }
             assert_eq!(upload::missing_chunks(&model("m", version)), Ok(vec![]));
             assert_eq!(commit("m", version).expect("good files").state, ModelState::Committed);
-            assert_eq!(upload::begin(manifest).expect("known").version, version, "an equal manifest is the same upload");
+            assert_eq!(
+                upload::begin(manifest).expect("known").version,
+                version,
+                "an equal manifest is the same upload"
+            );
             versions::delete(&model("m", version)).expect("nobody holds it");
         }
     });
@@ -169,8 +178,13 @@ fn commit_pauses_everywhere_and_goes_on_by_itself() {
         }
         let paused = |bytes_done| ModelState::Committing { bytes_done, bytes_total: total };
         let file = (1 << 20) + 100;
-        let expected =
-            [paused(file), paused(file + (1 << 20)), paused(2 * file), paused(2 * file + (1 << 20)), ModelState::Committed];
+        let expected = [
+            paused(file),
+            paused(file + (1 << 20)),
+            paused(2 * file),
+            paused(2 * file + (1 << 20)),
+            ModelState::Committed,
+        ];
         assert_eq!(seen, expected);
     });
 }
@@ -226,7 +240,8 @@ fn deleting_gives_everything_back() {
         let a = bytes(200_000, 1);
         let files: [(&str, &[u8]); 1] = [("a", &a)];
         upload_all(&manifest("m", &files, 100_000), &files);
-        let held = models::info(&models::resolve(&model("m", 1)).expect("it is there")).expect("it is there").stable_bytes;
+        let held =
+            models::info(&models::resolve(&model("m", 1)).expect("it is there")).expect("it is there").stable_bytes;
         assert_eq!(blobs::free_bytes(), 0);
         versions::delete(&model("m", 1)).expect("nobody holds it");
         assert_eq!(blobs::free_bytes(), held);

@@ -103,6 +103,21 @@ fn a_trap_in_a_callback_runs_cleanup_and_keeps_what_came_before() {
 }
 
 #[test]
+fn a_trap_in_cleanup_is_told_beside_the_callbacks() {
+    let wat = CANISTER_WAT.replace("(func $on_cleanup (param i32) (call $bump (i32.const 8)))", {
+        "(func $on_cleanup (param i32) (call $bump (i32.const 8)) unreachable)"
+    });
+    let (mut net, b) = Net::with_canister();
+    let a = net.install_wat(&wat);
+    let rejection = net.call(a, "call_then_trap", call_argument(0, &b, "inc", b"")).expect_err("it traps");
+    assert_eq!(rejection.error_code, ErrorCode::CanisterTrapped);
+    assert_eq!(rejection.message.matches("Canister trapped: unreachable").count(), 2, "{}", rejection.message);
+    assert!(rejection.message.contains("\n\ncall_on_cleanup also failed:\n\n"), "{}", rejection.message);
+    assert_eq!(net.words(a)[..2], [0, 0]);
+    assert!(net.canister(&a).calls.is_empty());
+}
+
+#[test]
 fn a_reply_may_come_before_the_calls_end_and_callbacks_run_on() {
     let (mut net, a) = Net::with_canister();
     let b = net.create_installed();

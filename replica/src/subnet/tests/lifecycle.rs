@@ -177,6 +177,22 @@ fn starting_cancels_a_stop_and_a_stop_times_out() {
 }
 
 #[test]
+fn a_busy_canister_tells_its_status_and_stops_when_its_message_is_over() {
+    let (mut net, id) = Net::with_canister();
+    net.hold(&id);
+    assert_eq!(net.status(id).status, ic00::CanisterStatusType::Running);
+    let args = candid::encode_one(ic00::CanisterIdRecord { canister_id: id }).expect("it encodes");
+    let stop = net.submit(Principal::management_canister(), "stop_canister", args).expect("accepted");
+    for _ in 0..5 {
+        assert!(!net.subnet.execute_round().idle);
+    }
+    assert_eq!(net.answer(&stop), None);
+    net.release(&id);
+    net.subnet.execute_round();
+    assert_eq!(net.answer(&stop), Some(Ok(management::unit_reply())));
+}
+
+#[test]
 fn only_a_stopped_canister_is_deleted() {
     let (mut net, id) = Net::with_canister();
     let rejection = net.about("delete_canister", id).expect_err("it runs");
