@@ -18,7 +18,7 @@
 //! | a 64 KiB page read and written for the first time in a message | 160,000 | 160,000 |
 
 use std::cmp::max;
-use tract_onnx::tract_core::internal::{Cost, DatumType, SymbolValues, TDim, TypedFact, TypedModel, TypedNode};
+use tract_onnx::tract_core::internal::{Cost, DatumType, SymbolValues, TDim, Tensor, TypedFact, TypedModel, TypedNode};
 use tract_onnx::tract_core::ops::cnn::{MaxPool, OptMaxPool, OptSumPool, PoolSpec, SumPool};
 use tract_onnx::tract_core::ops::logic::IfThenElse;
 use tract_onnx::tract_core::ops::matmul::optimized::OptMatMul;
@@ -55,11 +55,9 @@ const POOL_INSTRUCTIONS: u64 = 60;
 /// One comparison of a sort or of two boxes.
 const COMPARISON_INSTRUCTIONS: u64 = 100;
 
-/// Going down one tree, beside its nodes, and adding up its leaf.
-const TREE_INSTRUCTIONS: u64 = 20_000;
-
-/// One number of a tree's nodes and leaves (five and three numbers each).
-const TREE_NUMBER_INSTRUCTIONS: u64 = 40;
+/// One leaf or node of one tree: tract finds a tree's leaves by stepping over those of all trees before it, measured
+/// at some 500 instructions a leaf.
+const TREE_STEP_INSTRUCTIONS: u64 = 1000;
 
 /// Nested graphs in nested graphs that are looked into.
 const BODY_DEPTH_MAX: u32 = 8;
@@ -185,11 +183,13 @@ fn estimate(model: &TypedModel, node: &TypedNode, symbols: &SymbolValues, depth:
 /// Work that grows faster than elements.
 fn special(node: &TypedNode, facts: &Facts<'_>, symbols: &SymbolValues, largest: u64, outputs: u64) -> u64 {
     if let Some(op) = node.op_as::<TreeEnsembleClassifier>() {
-        // Each row goes down each tree: at most through all of its nodes.
-        let trees = &op.ensemble.data;
-        let numbers = (trees.nodes.len() + trees.leaves.len()) as u64 * TREE_NUMBER_INSTRUCTIONS;
+        // Each row goes down each tree: at most through all of its nodes, and past all leaves.
+        let ensemble = &op.ensemble.data;
+        let length = |tensor: &Tensor| tensor.shape().first().map_or(1, |length| *length as u64);
+        let (trees, leaves) = (length(&ensemble.trees), length(&ensemble.leaves));
+        let steps = trees.saturating_mul(leaves).saturating_add(length(&ensemble.nodes));
         let rows = facts.inputs.first().and_then(|fact| size(fact.shape.first()?, symbols)).unwrap_or(largest);
-        return rows.saturating_mul(numbers + trees.trees.len() as u64 * TREE_INSTRUCTIONS);
+        return rows.saturating_mul(steps).saturating_mul(TREE_STEP_INSTRUCTIONS);
     }
     let logarithm = u64::from(largest.max(2).ilog2()) + 1;
     match &*node.op.name() {
