@@ -57,12 +57,12 @@ const _: () = assert!(
     "a message of one image"
 );
 
-/// Range of the setting `message_budget`. The least makes every message do a single piece of work.
-pub const MESSAGE_BUDGET_MIN: u64 = 1_000_000;
+/// Range of the setting `message_budget`. The least makes every message do a single piece of work, as tests do.
+pub const MESSAGE_BUDGET_MIN: u64 = 1;
 pub const MESSAGE_BUDGET_MAX: u64 = UPDATE_INSTRUCTIONS_MAX - MESSAGE_RESERVE_INSTRUCTIONS;
 pub const MESSAGE_BUDGET_DEFAULT: u64 = 20_000_000_000;
 /// Range of the setting `query_budget`.
-pub const QUERY_BUDGET_MIN: u64 = 1_000_000;
+pub const QUERY_BUDGET_MIN: u64 = 1;
 pub const QUERY_BUDGET_MAX: u64 = QUERY_INSTRUCTIONS_MAX - QUERY_TAIL_INSTRUCTIONS_MAX;
 pub const QUERY_BUDGET_DEFAULT: u64 = 4_500_000_000;
 /// Instructions kept in a query for encoding and sending the reply.

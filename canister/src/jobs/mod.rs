@@ -93,6 +93,7 @@ pub fn run_query(owner: &Principal, request: &Request) -> Result<JobResult, Erro
         Run::prepare(owner, &key, request, pixels_max.min(IMAGE_PIXELS_MAX)).map_err(|error| match error {
             // Too large for a query only: an update takes it.
             Error::ImageTooLarge { pixels, .. } if pixels <= IMAGE_PIXELS_MAX => too_much(),
+            Error::ImageTooLarge { pixels, .. } => Error::ImageTooLarge { pixels, limit_pixels: IMAGE_PIXELS_MAX },
             error => error,
         })?;
     if !run.next_node_fits(budget) || !run.advance(budget)? {

@@ -15,7 +15,9 @@ use std::cell::Cell;
 use std::panic::catch_unwind;
 use std::rc::Rc;
 
-const NODES: usize = 6;
+/// Nodes that the test model runs: its input is one, and six operators.
+const NODES: usize = 7;
+const OPERATORS: usize = 6;
 
 /// Makes every message run a single node.
 fn slow() {
@@ -51,7 +53,7 @@ fn outputs(id: JobId) -> Vec<OutputPage> {
 /// Runs `test` with a model that is ready and what it answers, one node a message.
 fn with_slow_model(test: impl FnOnce(Vec<OutputPage>) + Send + 'static) {
     life(|| {
-        make_chain("m", NODES);
+        make_chain("m", OPERATORS);
         LOAD_CALLS.set(fake::self_calls());
         let expected = infer(chain_request("m")).expect("it fits a message").outputs;
         assert_eq!(fake::self_calls(), LOAD_CALLS.get());
@@ -63,7 +65,7 @@ fn with_slow_model(test: impl FnOnce(Vec<OutputPage>) + Send + 'static) {
 #[test]
 fn what_fits_a_message_needs_no_call_and_leaves_no_record() {
     life(|| {
-        make_chain("m", NODES);
+        make_chain("m", OPERATORS);
         LOAD_CALLS.set(fake::self_calls());
         let response = infer(chain_request("m")).expect("it fits a message");
         assert_eq!((response.job, response.cost.messages), (None, 1));
