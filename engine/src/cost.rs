@@ -11,7 +11,7 @@
 //! | f32 in a direct convolution (depthwise 7.4 to 8.1) | 8.1 | 16 |
 //! | i32 and quantised | 4 to 15.5 | 24 |
 //! | f32 with 4-bit block weights | 9.5 to 24 | 40 |
-//! | f16, and any kernel that is generic code | 92 to 216 | 300 |
+//! | f16, and any kernel that is generic code | 92 to 216 | 500 |
 //! | a sum of products left to the interpreter (`EinSum`) | up to 200 | 400 |
 //! | an element in or out (cosine 102, convolution windows 60, softmax 36, add 10) | up to 102 | 150 |
 //! | the same in f64 or f16 | | 600 |
@@ -26,6 +26,7 @@ use tract_onnx::tract_core::ops::matmul::pack::DynPackedExoticFact;
 use tract_onnx::tract_core::ops::scan::{OptScan, Scan};
 use tract_onnx::tract_core::tract_linalg::block_quant::{BlockQuantFact, PackedBlockQuantFact};
 use tract_onnx::tract_core::tract_linalg::mmm::PackedExoticFact;
+use tract_onnx_opl::ml::tree_ensemble_classifier::TreeEnsembleClassifier;
 
 /// Calling an operator, making its outputs, symbols: measured 3,000 to 8,000 with shapes known beforehand.
 const NODE_INSTRUCTIONS: u64 = 100_000;
@@ -34,6 +35,9 @@ const NODE_INSTRUCTIONS: u64 = 100_000;
 const PAGE_INSTRUCTIONS: u64 = 160_000;
 const PAGE_BYTES: u64 = 65_536;
 
+/// Working out sizes from symbols when a node has any: measured up to 900,000, much less the next time.
+const SYMBOLIC_INSTRUCTIONS: u64 = 3_000_000;
+
 const ELEMENT_INSTRUCTIONS: u64 = 150;
 const ELEMENT_WIDE_INSTRUCTIONS: u64 = 600;
 
@@ -41,7 +45,7 @@ const F32_INSTRUCTIONS: u64 = 8;
 const F32_DIRECT_INSTRUCTIONS: u64 = 16;
 const I32_INSTRUCTIONS: u64 = 24;
 const BLOCK_QUANT_INSTRUCTIONS: u64 = 40;
-const GENERIC_INSTRUCTIONS: u64 = 300;
+const GENERIC_INSTRUCTIONS: u64 = 500;
 const INTERPRETED_INSTRUCTIONS: u64 = 400;
 const DIVISION_INSTRUCTIONS: u64 = 60;
 
@@ -51,8 +55,11 @@ const POOL_INSTRUCTIONS: u64 = 60;
 /// One comparison of a sort or of two boxes.
 const COMPARISON_INSTRUCTIONS: u64 = 100;
 
-/// All trees of an ensemble for one row: 2,000 trees of 10 levels at 50 instructions.
-const TREES_INSTRUCTIONS: u64 = 1_000_000;
+/// Going down one tree, beside its nodes, and adding up its leaf.
+const TREE_INSTRUCTIONS: u64 = 20_000;
+
+/// One number of a tree's nodes and leaves (five and three numbers each).
+const TREE_NUMBER_INSTRUCTIONS: u64 = 40;
 
 /// Nested graphs in nested graphs that are looked into.
 const BODY_DEPTH_MAX: u32 = 8;
@@ -62,8 +69,19 @@ pub(crate) fn node_instructions(model: &TypedModel, node: &TypedNode, symbols: &
     estimate(model, node, symbols, 0)
 }
 
+/// What running a node again may take more than it took before: pages that were touched already that time, sizes that
+/// had been worked out.
+pub(crate) fn again_instructions(model: &TypedModel, node: &TypedNode, symbols: &SymbolValues) -> u64 {
+    let symbolic = if is_symbolic(&Facts::of(model, node)) { SYMBOLIC_INSTRUCTIONS } else { 0 };
+    page_instructions(model, node, symbols).saturating_add(symbolic)
+}
+
+fn is_symbolic(facts: &Facts<'_>) -> bool {
+    facts.all().any(|fact| !fact.shape.is_concrete())
+}
+
 /// Instructions for touching the pages of a node's values, each for the first time in a message.
-pub(crate) fn page_instructions(model: &TypedModel, node: &TypedNode, symbols: &SymbolValues) -> u64 {
+fn page_instructions(model: &TypedModel, node: &TypedNode, symbols: &SymbolValues) -> u64 {
     let facts = Facts::of(model, node);
     let largest = facts.largest_input(symbols);
     let touched = |fact: &TypedFact| {
@@ -135,12 +153,16 @@ fn estimate(model: &TypedModel, node: &TypedNode, symbols: &SymbolValues, depth:
     let mut sum = NODE_INSTRUCTIONS.saturating_add(page_instructions(model, node, symbols));
     let mut add = |instructions: u64| sum = sum.saturating_add(instructions);
 
+    if is_symbolic(&facts) {
+        add(SYMBOLIC_INSTRUCTIONS);
+    }
     // What a matrix product does with its constant weights, and a gather with its table, is counted elsewhere.
     let weights_are_counted = node.op_is::<OptMatMul>();
-    let charged_inputs =
-        facts.inputs.iter().enumerate().filter(|(index, fact)| {
-            !(weights_are_counted && fact.konst.is_some()) && !(is_gather(node) && *index == 0)
-        });
+    let charged_inputs = facts
+        .inputs
+        .iter()
+        .enumerate()
+        .filter(|(index, fact)| !(weights_are_counted && fact.konst.is_some() || is_gather(node) && *index == 0));
     for fact in charged_inputs.map(|(_, fact)| fact).chain(&facts.outputs) {
         let wide = matches!(fact.datum_type, DatumType::F64 | DatumType::F16 | DatumType::TDim | DatumType::String);
         let rate = if wide { ELEMENT_WIDE_INSTRUCTIONS } else { ELEMENT_INSTRUCTIONS };
@@ -162,6 +184,13 @@ fn estimate(model: &TypedModel, node: &TypedNode, symbols: &SymbolValues, depth:
 
 /// Work that grows faster than elements.
 fn special(node: &TypedNode, facts: &Facts<'_>, symbols: &SymbolValues, largest: u64, outputs: u64) -> u64 {
+    if let Some(op) = node.op_as::<TreeEnsembleClassifier>() {
+        // Each row goes down each tree: at most through all of its nodes.
+        let trees = &op.ensemble.data;
+        let numbers = (trees.nodes.len() + trees.leaves.len()) as u64 * TREE_NUMBER_INSTRUCTIONS;
+        let rows = facts.inputs.first().and_then(|fact| size(fact.shape.first()?, symbols)).unwrap_or(largest);
+        return rows.saturating_mul(numbers + trees.trees.len() as u64 * TREE_INSTRUCTIONS);
+    }
     let logarithm = u64::from(largest.max(2).ilog2()) + 1;
     match &*node.op.name() {
         "Topk" => largest.saturating_mul(logarithm).saturating_mul(COMPARISON_INSTRUCTIONS),
@@ -174,11 +203,6 @@ fn special(node: &TypedNode, facts: &Facts<'_>, symbols: &SymbolValues, largest:
         "Fft" | "STFT" => largest.saturating_mul(logarithm).saturating_mul(GENERIC_INSTRUCTIONS),
         // Interpolation reads a window of inputs for each output.
         "Resize" | "GridSample" => outputs.saturating_mul(16 * ELEMENT_INSTRUCTIONS),
-        name if name.starts_with("TreeEnsemble") => {
-            // Each row goes down each tree. How many there are is not told by shapes.
-            let rows = facts.inputs.first().and_then(|fact| size(fact.shape.first()?, symbols)).unwrap_or(1);
-            rows.saturating_mul(TREES_INSTRUCTIONS)
-        }
         _ => 0,
     }
 }

@@ -1,6 +1,6 @@
 //! What a model file holds, without loading it.
 
-use crate::onnx::{Graph, Walk, domain_is_known, operator_name};
+use crate::onnx::{Graph, Sizes, Walk, domain_is_known, operator_name};
 use crate::{EngineError, ModelFiles, TensorSpec};
 use std::collections::BTreeMap;
 
@@ -42,7 +42,7 @@ pub fn inspect(files: &dyn ModelFiles) -> Result<Inspection, EngineError> {
     let mut operators = BTreeMap::new();
     graph.visit_nodes(|node| *operators.entry(operator_name(node)).or_insert(0) += 1);
     Ok(Inspection {
-        inputs: graph.inputs.iter().map(|input| input.spec(None)).collect(),
+        inputs: graph.specs(&Sizes::Any),
         outputs: graph.declared_outputs(),
         opset: graph.opset(),
         operators,

@@ -19,6 +19,7 @@ pub mod postprocess;
 mod session;
 mod source;
 mod tensor;
+mod variant;
 mod weights;
 
 pub use element_type::ElementType;

@@ -7,24 +7,14 @@
 //!    these is one call into tract that can't pause. While it optimises, tract packs the weights for its kernels and
 //!    for that time holds both forms.
 
-use crate::onnx::{Graph, Walk};
-use crate::plan::Variant;
+use crate::onnx::{Graph, Sizes, Walk};
+use crate::variant::{Build, Parts, Variant};
 use crate::weights::WeightReader;
 use crate::{EngineError, Meter, ModelFiles, Plan, Step};
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use tract_onnx::prelude::{Framework, InferenceModelExt, TractResult, TypedModel};
-use tract_onnx::tract_hir::infer::{InferenceFact, InferenceModel, InferenceOp};
-use tract_onnx::tract_hir::ops::konst::Const;
 
 /// Work between two looks at the meter while walking: fields of the graph.
 const FIELDS_PER_LOOK: u32 = 16;
-
-/// Phases that can't pause, for each variant: parse, type, declutter, optimise, plan. Decoding comes once before.
-const VARIANT_PHASES: u64 = 5;
-
-/// Size that free dimensions are fixed at.
-const FIXED_SIZE: u64 = 1;
 
 /// How to load.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,7 +28,9 @@ pub struct LoadOptions {
 /// time to load and has its own form of the weights in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FreeDimensions {
-    /// A variant for all of them being 1, and where possible one for any sizes.
+    /// A variant for all of them being 1 and one for any sizes. Where tract can't make the latter (it loses track of
+    /// sizes that a graph computes in int32), the weights are kept, and a session with other sizes begins by making a
+    /// variant for its own.
     #[default]
     OneAndAny,
     /// Only the variant for 1.
@@ -52,15 +44,14 @@ pub struct Loader {
     files: Box<dyn ModelFiles>,
     options: LoadOptions,
     phase: Phase,
-    graph: Option<Graph>,
-    /// Kept until the last variant is parsed.
-    weights: Vec<(String, Arc<tract_onnx::prelude::Tensor>)>,
     weight_bytes: u64,
-    /// Variants to make: whether free dimensions are fixed. The first is being made.
-    to_do: Vec<bool>,
+    /// Variants to make after the current one.
+    to_do: Vec<Sizes>,
     variants: Vec<Variant>,
-    /// Why a variant could not be made.
+    /// Why the last variant could not be made.
     variant_error: Option<EngineError>,
+    /// What each phase took of the first variant that was made.
+    phase_instructions: [u64; Build::PHASES],
     phases_done: u64,
     phases_total: u64,
     progress: (u64, u64),
@@ -69,12 +60,8 @@ pub struct Loader {
 enum Phase {
     Walk(Walk),
     Decode(Walk),
-    Weights(WeightReader),
-    Parse,
-    Type(Box<InferenceModel>),
-    Declutter(Box<TypedModel>),
-    Optimise(Box<TypedModel>),
-    Plan(Box<TypedModel>),
+    Weights(Box<Graph>, Box<WeightReader>),
+    Build(Box<Parts>, Build),
     Done(Arc<Plan>),
     /// A step failed; so does every later one.
     Failed(EngineError),
@@ -83,23 +70,22 @@ enum Phase {
 impl Loader {
     /// Begins to load; reads nothing yet.
     pub fn new(files: Box<dyn ModelFiles>, options: LoadOptions) -> Result<Loader, EngineError> {
-        if files.onnx().is_empty() {
-            return Err(EngineError::invalid("ONNX file", "it is empty"));
-        }
         // Until the walk has told: as if all of the file were weights.
         let weight_bytes = files.onnx().len();
+        if weight_bytes == 0 {
+            return Err(EngineError::invalid("ONNX file", "it is empty"));
+        }
         Ok(Loader {
             files,
             options,
             phase: Phase::Walk(Walk::default()),
-            graph: None,
-            weights: Vec::new(),
             weight_bytes,
             to_do: Vec::new(),
             variants: Vec::new(),
             variant_error: None,
+            phase_instructions: [0; Build::PHASES],
             phases_done: 0,
-            phases_total: 1 + VARIANT_PHASES,
+            phases_total: 1 + Build::PHASES as u64,
             progress: (0, 0),
         })
     }
@@ -109,15 +95,15 @@ impl Loader {
     /// A phase that can't pause is done alone: the call before it ends where it would begin, and the call that does it
     /// does nothing else. After an error every further call gives the same error.
     pub fn step(&mut self, meter: &dyn Meter, limit: u64) -> Result<Step, EngineError> {
-        if !self.next_phase_is_indivisible() {
+        if self.next_phase_is_indivisible() {
+            self.advance(meter)?;
+        } else {
             loop {
-                self.advance()?;
+                self.advance(meter)?;
                 if matches!(self.phase, Phase::Done(_)) || self.next_phase_is_indivisible() || meter.spent() >= limit {
                     break;
                 }
             }
-        } else {
-            self.advance()?;
         }
         if matches!(self.phase, Phase::Done(_)) {
             return Ok(Step::Done);
@@ -135,7 +121,7 @@ impl Loader {
 
     /// Whether the next [`Loader::step`] is a phase that can't pause: give it a message of its own.
     pub fn next_phase_is_indivisible(&self) -> bool {
-        !matches!(self.phase, Phase::Walk(_) | Phase::Weights(_) | Phase::Done(_) | Phase::Failed(_))
+        matches!(self.phase, Phase::Decode(_) | Phase::Build(..))
     }
 
     /// The plan, once [`Step::Done`].
@@ -153,22 +139,30 @@ impl Loader {
     /// Bytes read, then phases, each phase counted as an eighth of the bytes.
     fn progress(&self) -> (u64, u64) {
         let file_bytes = self.files.onnx().len();
-        let bytes = file_bytes + self.weight_bytes;
+        let bytes = file_bytes.saturating_add(self.weight_bytes);
         let phase = bytes / 8 + 1;
-        let done = match &self.phase {
+        let bytes_done = match &self.phase {
             Phase::Walk(walk) => walk.position().min(file_bytes),
             Phase::Decode(_) => file_bytes,
-            Phase::Weights(reader) => file_bytes + reader.bytes_done().min(self.weight_bytes) + phase,
-            _ => bytes + self.phases_done * phase,
+            Phase::Weights(_, reader) => file_bytes + reader.bytes_done().min(self.weight_bytes),
+            _ => bytes,
         };
-        (done, bytes + self.phases_total * phase)
+        (bytes_done + self.phases_done * phase, bytes + self.phases_total * phase)
     }
 
     /// One piece of work.
-    fn advance(&mut self) -> Result<(), EngineError> {
+    fn advance(&mut self, meter: &dyn Meter) -> Result<(), EngineError> {
         let interrupted = EngineError::invalid("loading", "an earlier step did not return");
         let phase = std::mem::replace(&mut self.phase, Phase::Failed(interrupted));
-        match self.advance_from(phase) {
+        let next = match phase {
+            Phase::Walk(walk) => self.walk(walk),
+            Phase::Decode(walk) => self.decode(walk),
+            Phase::Weights(graph, reader) => self.read_weights(graph, reader),
+            Phase::Build(parts, build) => self.build(parts, build, meter),
+            Phase::Done(plan) => Ok(Phase::Done(plan)),
+            Phase::Failed(error) => Err(error),
+        };
+        match next {
             Ok(phase) => {
                 self.phase = phase;
                 Ok(())
@@ -176,39 +170,6 @@ impl Loader {
             Err(error) => {
                 self.phase = Phase::Failed(error.clone());
                 Err(error)
-            }
-        }
-    }
-
-    fn advance_from(&mut self, phase: Phase) -> Result<Phase, EngineError> {
-        let next = match phase {
-            Phase::Walk(walk) => return self.walk(walk),
-            Phase::Decode(walk) => return self.decode(walk),
-            Phase::Weights(mut reader) => {
-                if !reader.step(&*self.files)? {
-                    return Ok(Phase::Weights(reader));
-                }
-                self.weights = reader.into_tensors();
-                return Ok(Phase::Parse);
-            }
-            Phase::Parse => self.parse().map(|model| Phase::Type(Box::new(model))),
-            Phase::Type(model) => typed(*model).map(|model| Phase::Declutter(Box::new(model))),
-            Phase::Declutter(mut model) => {
-                tract("simplifying the graph", model.declutter()).map(|()| Phase::Optimise(model))
-            }
-            Phase::Optimise(mut model) => tract("optimising the graph", model.optimize()).map(|()| Phase::Plan(model)),
-            Phase::Plan(model) => return self.plan(*model),
-            done @ Phase::Done(_) => return Ok(done),
-            Phase::Failed(error) => return Err(error),
-        };
-        match next {
-            Ok(next) => {
-                self.phases_done += 1;
-                Ok(next)
-            }
-            Err(error) => {
-                self.variant_error = Some(error);
-                self.next_variant()
             }
         }
     }
@@ -230,86 +191,73 @@ impl Loader {
             return Err(EngineError::Unsupported { node, operator, reason });
         }
         self.to_do = match self.options.free_dimensions {
-            _ if !graph.has_free_dims() => vec![true],
-            FreeDimensions::OneAndAny => vec![true, false],
-            FreeDimensions::One => vec![true],
-            FreeDimensions::Any => vec![false],
+            _ if !graph.has_free_dims() => vec![Sizes::One],
+            FreeDimensions::OneAndAny => vec![Sizes::Any, Sizes::One],
+            FreeDimensions::One => vec![Sizes::One],
+            FreeDimensions::Any => vec![Sizes::Any],
         };
-        self.phases_total = 1 + VARIANT_PHASES * self.to_do.len() as u64;
+        self.phases_total = 1 + (Build::PHASES * self.to_do.len()) as u64;
         self.phases_done = 1;
         let reader = WeightReader::new(std::mem::take(&mut graph.tensors));
-        self.graph = Some(graph);
-        Ok(Phase::Weights(reader))
+        Ok(Phase::Weights(Box::new(graph), Box::new(reader)))
     }
 
-    /// tract's reading of the graph, with the weights as constants in it.
-    fn parse(&mut self) -> Result<InferenceModel, EngineError> {
-        let fixed = self.to_do.first().is_some_and(|fixed| *fixed);
-        let Some(graph) = &mut self.graph else { return Err(EngineError::invalid("loading", "there is no graph")) };
-        graph.set_free_dims(fixed.then_some(FIXED_SIZE));
-        let onnx = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
-        let mut model = tract("reading the graph", onnx.model_for_proto_model(&graph.proto))?;
-        let inputs = graph.inputs.len();
-        if model.inputs.len() != inputs + self.weights.len() {
-            return Err(EngineError::invalid("reading the graph", "its inputs and weights do not add up"));
+    fn read_weights(&mut self, graph: Box<Graph>, mut reader: Box<WeightReader>) -> Result<Phase, EngineError> {
+        if !reader.step(&*self.files)? {
+            return Ok(Phase::Weights(graph, reader));
         }
-        let mut constants = BTreeMap::new();
-        for ((name, tensor), outlet) in self.weights.iter().zip(model.inputs.split_off(inputs)) {
-            if model.nodes[outlet.node].name != *name {
-                return Err(EngineError::invalid(
-                    format!("tensor {name:?}"),
-                    "it is not where it was put in the graph",
-                ));
-            }
-            constants.insert(outlet.node, tensor.clone());
-        }
-        for (node, tensor) in constants {
-            model.nodes[node].outputs[0].fact = tract("reading the graph", InferenceFact::try_from(tensor.clone()))?;
-            let constant = tract("reading the graph", Const::new(tensor))?;
-            model.nodes[node].op = Box::new(constant) as Box<dyn InferenceOp>;
-        }
-        if self.to_do.len() == 1 {
-            // Leave tract the only owner of the weights, so that their plain form goes as soon as they are packed.
-            self.weights = Vec::new();
-        }
-        Ok(model)
+        let parts = Parts { graph: *graph, weights: reader.into_tensors() };
+        self.next_variant(Box::new(parts))
     }
 
-    fn plan(&mut self, model: TypedModel) -> Result<Phase, EngineError> {
-        let fixed = self.to_do.first().is_some_and(|fixed| *fixed);
-        let Some(graph) = &self.graph else { return Err(EngineError::invalid("loading", "there is no graph")) };
-        let inputs = graph.inputs.iter().map(|input| input.spec(fixed.then_some(FIXED_SIZE))).collect();
-        match Variant::new(model, inputs, &graph.outputs) {
-            Ok(variant) => self.variants.push(variant),
-            Err(error) => self.variant_error = Some(error),
-        }
+    fn build(&mut self, mut parts: Box<Parts>, mut build: Build, meter: &dyn Meter) -> Result<Phase, EngineError> {
+        let phase = build.phases_done();
+        let before = meter.spent();
+        // The variant for any sizes may fail, and then the weights are needed again.
+        let last = self.to_do.is_empty() && self.options.free_dimensions != FreeDimensions::OneAndAny
+            || !parts.graph.has_free_dims();
+        let made = build.step(&mut parts, last);
+        let spent = meter.spent().saturating_sub(before);
         self.phases_done += 1;
-        self.next_variant()
-    }
-
-    /// Goes on with the next variant, or to the end. A model that one variant can't be made of has the other.
-    fn next_variant(&mut self) -> Result<Phase, EngineError> {
-        self.to_do.remove(0);
-        if !self.to_do.is_empty() {
-            self.phases_done = self.phases_total - VARIANT_PHASES * self.to_do.len() as u64;
-            return Ok(Phase::Parse);
-        }
-        self.graph = None;
-        self.weights = Vec::new();
-        match self.variant_error.take() {
-            Some(error) if self.variants.is_empty() => Err(error),
-            _ => {
-                Plan::new(std::mem::take(&mut self.variants), self.weight_bytes).map(|plan| Phase::Done(Arc::new(plan)))
+        match made {
+            Ok(None) => {
+                self.note(phase, spent);
+                Ok(Phase::Build(parts, build))
+            }
+            Ok(Some(variant)) => {
+                self.note(phase, spent);
+                self.variants.push(variant);
+                self.variant_error = None;
+                self.next_variant(parts)
+            }
+            Err(error) => {
+                self.variant_error = Some(error);
+                self.next_variant(parts)
             }
         }
     }
-}
 
-fn typed(model: InferenceModel) -> Result<TypedModel, EngineError> {
-    tract("finding types and shapes", model.into_typed())
-}
+    /// Keeps what a phase took of the first variant.
+    fn note(&mut self, phase: usize, instructions: u64) {
+        if self.variants.is_empty() {
+            self.phase_instructions[phase] = instructions;
+        }
+    }
 
-/// tract's error, whose text names node and values, as ours.
-pub(crate) fn tract<T>(place: &str, result: TractResult<T>) -> Result<T, EngineError> {
-    result.map_err(|error| EngineError::invalid(place, format!("{error:#}")))
+    /// Goes on with the next variant, or to the end.
+    fn next_variant(&mut self, parts: Box<Parts>) -> Result<Phase, EngineError> {
+        if let Some(sizes) = self.to_do.pop() {
+            self.phases_done = self.phases_total - (Build::PHASES * (self.to_do.len() + 1)) as u64;
+            return Ok(Phase::Build(parts, Build::new(sizes)));
+        }
+        let failed = self.variant_error.take();
+        if let (Some(error), true) = (&failed, self.variants.is_empty()) {
+            return Err(error.clone());
+        }
+        let dims = parts.graph.inputs.iter().map(|input| input.dims.clone()).collect();
+        let parts = failed.map(|_| *parts);
+        let variants = std::mem::take(&mut self.variants);
+        let plan = Plan::new(variants, dims, self.weight_bytes, self.phase_instructions, parts)?;
+        Ok(Phase::Done(Arc::new(plan)))
+    }
 }

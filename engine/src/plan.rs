@@ -1,13 +1,16 @@
 //! A model ready to run.
 
-use crate::loader::tract;
-use crate::{ElementType, EngineError, cost};
+use crate::onnx::Dim;
+use crate::variant::{Build, InputShapes, Parts, Variant};
+use crate::{ElementType, EngineError};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use tract_onnx::tract_core::internal::{OutletId, SymbolValues, TypedModel, TypedSimplePlan};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Input shapes whose measured costs are kept.
-const MEASURED_SHAPES_MAX: usize = 8;
+/// Variants for single shapes that are kept beside those made at load.
+const EXTRA_VARIANTS_MAX: usize = 2;
+
+/// A phase for other shapes may take this many times what it took at load.
+const PHASE_MARGIN: u64 = 2;
 
 /// Name, type and shape of a model's input or output.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,100 +21,57 @@ pub struct TensorSpec {
     pub shape: Vec<Option<u64>>,
 }
 
-/// The shapes of all inputs, in order.
-pub(crate) type InputShapes = Vec<Vec<u64>>;
+impl TensorSpec {
+    /// Whether a tensor of that shape can be given.
+    pub(crate) fn fits(&self, shape: &[u64]) -> bool {
+        let fits = |(spec, size): (&Option<u64>, &u64)| spec.is_none_or(|spec| spec == *size);
+        self.shape.len() == shape.len() && self.shape.iter().zip(shape).all(fits)
+    }
+}
 
 /// A model ready to run, shared by its sessions.
 ///
-/// It has one or two variants: one optimised for every free dimension of the inputs being 1, and one for any size.
+/// It has one or two variants made at load: one optimised for every free dimension of the inputs being 1, and one for
+/// any size. Where tract can't make the latter, a session with other sizes first makes a variant for its own; the last
+/// few are kept.
 pub struct Plan {
-    pub(crate) variants: Vec<Variant>,
+    variants: Vec<Arc<Variant>>,
     inputs: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
     weight_bytes: u64,
-}
-
-/// The model optimised for some sizes of its inputs.
-pub(crate) struct Variant {
-    pub tract: Arc<TypedSimplePlan>,
-    pub inputs: Vec<TensorSpec>,
-    outputs: Vec<TensorSpec>,
-    /// Where each output comes from.
-    pub output_outlets: Vec<OutletId>,
-    largest_node_estimate: u64,
-    /// Most instructions each node, by its place in the plan's order, was seen to take with inputs of these shapes.
-    measured: Mutex<BTreeMap<InputShapes, Arc<Vec<u64>>>>,
-}
-
-impl Variant {
-    pub fn new(model: TypedModel, inputs: Vec<TensorSpec>, output_names: &[String]) -> Result<Variant, EngineError> {
-        if model.inputs.len() != inputs.len() || model.outputs.len() != output_names.len() {
-            return Err(EngineError::invalid("planning", "the graph lost an input or output"));
-        }
-        let output_outlets = model.outputs.clone();
-        let outputs = output_outlets
-            .iter()
-            .zip(output_names)
-            .map(|(outlet, name)| {
-                let fact = tract("planning", model.outlet_fact(*outlet))?;
-                let element_type = ElementType::from_tract(fact.datum_type).ok_or_else(|| {
-                    let reason = format!("its elements are of type {:?}", fact.datum_type);
-                    EngineError::invalid(format!("output {name:?}"), reason)
-                })?;
-                let shape = fact.shape.iter().map(|dim| dim.as_i64().and_then(|size| u64::try_from(size).ok()));
-                Ok(TensorSpec { name: name.clone(), element_type, shape: shape.collect() })
-            })
-            .collect::<Result<Vec<_>, EngineError>>()?;
-        let tract = tract("planning", TypedSimplePlan::new(model))?;
-        let model = tract.model();
-        let mut symbols = SymbolValues::default();
-        for symbol in model.symbols.all_symbols() {
-            symbols.set(&symbol, 1);
-        }
-        let estimates = tract.order_without_consts().iter();
-        let largest = estimates.map(|node| cost::node_instructions(model, model.node(*node), &symbols)).max();
-        let (largest_node_estimate, measured) = (largest.unwrap_or(0), Mutex::default());
-        Ok(Variant { tract, inputs, outputs, output_outlets, largest_node_estimate, measured })
-    }
-
-    pub fn node_count(&self) -> usize {
-        self.tract.order_without_consts().len()
-    }
-
-    /// What earlier sessions measured with inputs of these shapes; 0 where nothing is known.
-    pub fn measured(&self, shapes: &InputShapes) -> Arc<Vec<u64>> {
-        let measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
-        measured.get(shapes).cloned().unwrap_or_default()
-    }
-
-    /// Remembers what a session measured, by place in the order; where it measured nothing, 0.
-    pub fn remember(&self, shapes: InputShapes, instructions: &[u64]) {
-        let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
-        if !measured.contains_key(&shapes) && measured.len() == MEASURED_SHAPES_MAX {
-            measured.clear();
-        }
-        let most = Arc::make_mut(measured.entry(shapes).or_default());
-        most.resize(self.node_count(), 0);
-        most.iter_mut().zip(instructions).for_each(|(most, now)| *most = (*most).max(*now));
-    }
+    /// For each input, its dimensions with the names of the free ones.
+    dims: Vec<Vec<Dim>>,
+    phase_instructions: [u64; Build::PHASES],
+    /// Present when variants may have to be made for single shapes.
+    parts: Option<Mutex<Parts>>,
+    extra: Mutex<Vec<(InputShapes, Arc<Variant>)>>,
 }
 
 impl Plan {
-    /// `variants` is not empty; the last takes all that any takes.
-    pub(crate) fn new(variants: Vec<Variant>, weight_bytes: u64) -> Result<Plan, EngineError> {
+    /// `variants` is not empty; `parts` is given when more may have to be made.
+    pub(crate) fn new(
+        variants: Vec<Variant>,
+        dims: Vec<Vec<Dim>>,
+        weight_bytes: u64,
+        phase_instructions: [u64; Build::PHASES],
+        parts: Option<Parts>,
+    ) -> Result<Plan, EngineError> {
         let Some(widest) = variants.last() else { return Err(EngineError::invalid("planning", "there is no variant")) };
-        let (inputs, outputs) = (widest.inputs.clone(), widest.outputs.clone());
-        Ok(Plan { variants, inputs, outputs, weight_bytes })
-    }
-
-    /// Index of the variant to run for inputs of these shapes, which fit [`Plan::inputs`].
-    pub(crate) fn variant_for(&self, shapes: &InputShapes) -> usize {
-        let takes = |variant: &Variant| {
-            variant.inputs.iter().zip(shapes).all(|(spec, shape)| {
-                spec.shape.iter().zip(shape).all(|(spec, size)| spec.is_none_or(|spec| spec == *size))
-            })
-        };
-        self.variants.iter().position(takes).unwrap_or(self.variants.len() - 1)
+        let (mut inputs, mut outputs) = (widest.inputs.clone(), widest.outputs.clone());
+        if let Some(parts) = &parts {
+            inputs = parts.graph.specs(&crate::onnx::Sizes::Any);
+            // Sizes of the outputs may depend on those of the inputs in any way.
+            for (output, declared) in outputs.iter_mut().zip(parts.graph.declared_outputs()) {
+                if declared.shape.len() == output.shape.len() {
+                    output.shape = declared.shape;
+                } else {
+                    output.shape.fill(None);
+                }
+            }
+        }
+        let variants = variants.into_iter().map(Arc::new).collect();
+        let (parts, extra) = (parts.map(Mutex::new), Mutex::default());
+        Ok(Plan { variants, inputs, outputs, weight_bytes, dims, phase_instructions, parts, extra })
     }
 
     /// The inputs a request has to give.
@@ -123,9 +83,10 @@ impl Plan {
         &self.outputs
     }
 
-    /// Nodes that a session which computes every output runs; of two variants, the first's.
+    /// Nodes that a session which computes every output runs, with every free dimension 1 where there is a variant for
+    /// that.
     pub fn node_count(&self) -> usize {
-        self.variants.first().map_or(0, Variant::node_count)
+        self.variants.first().map_or(0, |variant| variant.node_count())
     }
 
     /// Bytes of the weights as they were read; those of a few KiB each are not counted.
@@ -136,6 +97,61 @@ impl Plan {
     /// Upper bound of the most expensive node's instructions with free dimensions taken as 1.
     pub fn largest_node_estimate_instructions(&self) -> u64 {
         self.variants.iter().map(|variant| variant.largest_node_estimate).max().unwrap_or(0)
+    }
+
+    /// The variant for inputs of these shapes, if it is made.
+    pub(crate) fn variant_for(&self, shapes: &InputShapes) -> Option<Arc<Variant>> {
+        let made = self.variants.iter().find(|variant| variant.takes(shapes)).cloned();
+        made.or_else(|| self.extra().iter().find(|(made_for, _)| made_for == shapes).map(|(_, made)| made.clone()))
+    }
+
+    /// Does the next phase of making a variant for single shapes; keeps the variant when it is made.
+    pub(crate) fn build_step(
+        &self,
+        build: &mut Build,
+        shapes: &InputShapes,
+    ) -> Result<Option<Arc<Variant>>, EngineError> {
+        let Some(parts) = &self.parts else {
+            return Err(EngineError::invalid("preparing the model", "there is no variant for these shapes"));
+        };
+        let mut parts = parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(variant) = build.step(&mut parts, false)? else { return Ok(None) };
+        let variant = Arc::new(variant);
+        let mut extra = self.extra();
+        if extra.len() == EXTRA_VARIANTS_MAX {
+            extra.remove(0);
+        }
+        extra.push((shapes.clone(), variant.clone()));
+        Ok(Some(variant))
+    }
+
+    /// Instructions that the next phase of a build may take, going by what it took at load.
+    pub(crate) fn phase_estimate(&self, phases_done: usize) -> u64 {
+        self.phase_instructions.get(phases_done).map_or(0, |measured| measured.saturating_mul(PHASE_MARGIN))
+    }
+
+    /// Whether equal names of free dimensions have equal sizes. Fails with the first input that contradicts another.
+    pub(crate) fn check_free_dims(&self, shapes: &InputShapes) -> Result<(), EngineError> {
+        let mut sizes: BTreeMap<&str, u64> = BTreeMap::new();
+        for ((spec, dims), shape) in self.inputs.iter().zip(&self.dims).zip(shapes) {
+            let mut expected = spec.shape.clone();
+            let mut agrees = true;
+            for ((dim, size), expected) in dims.iter().zip(shape).zip(&mut expected) {
+                let Dim::Free(name) = dim else { continue };
+                if *sizes.entry(name).or_insert(*size) != *size {
+                    *expected = sizes.get(name.as_str()).copied();
+                    agrees = false;
+                }
+            }
+            if !agrees {
+                return Err(EngineError::TensorShape { name: spec.name.clone(), expected, got: shape.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    fn extra(&self) -> MutexGuard<'_, Vec<(InputShapes, Arc<Variant>)>> {
+        self.extra.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

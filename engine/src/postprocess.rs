@@ -40,8 +40,8 @@ fn exp(x: f64) -> f64 {
     // Below this the result is less than 2^-1022 and adds nothing to a sum that is at least 1.
     const SMALLEST: f64 = -708.0;
     // ln 2 in two parts, the upper with 32 bits to spare, so that n * LN_2_HIGH is exact (fdlibm's e_exp.c).
-    const LN_2_HIGH: f64 = 6.931_471_803_691_238_16e-1;
-    const LN_2_LOW: f64 = 1.908_214_929_270_587_70e-10;
+    const LN_2_HIGH: f64 = 0.693_147_180_369_123_8;
+    const LN_2_LOW: f64 = 1.908_214_929_270_587_7e-10;
     if x < SMALLEST {
         return 0.0;
     }

@@ -1,35 +1,50 @@
 //! One request on a [`Plan`], node by node.
 
-use crate::plan::{InputShapes, Variant};
+use crate::onnx::Sizes;
+use crate::variant::{Build, InputShapes, Variant, tract};
 use crate::{EngineError, Meter, Plan, Step, Tensor, TensorSpec, cost};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use tract_onnx::prelude::{IntoTValue, TVec};
+use tract_onnx::prelude::{IntoTValue, TValue, TVec};
 use tract_onnx::tract_core::internal::{OutletId, TDim, ToDim, TractResult, TurnState, TypedSimpleState, solve_for};
 
 /// A measured cost is trusted up to this part of it more: work that depends on values varies a little.
 const MEASURED_MARGIN_DIVISOR: u64 = 8;
 
+/// What the making of a variant is called in errors and as a node.
+const PREPARING: &str = "preparing the model for these shapes";
+
 /// One inference under way.
 ///
-/// Values live from the node that computes them to the last node that uses them.
+/// Values live from the node that computes them to the last node that uses them. Where the model has no variant for the
+/// inputs' shapes, the session begins by making it (see [`crate::FreeDimensions`]).
 pub struct Session {
     plan: Arc<Plan>,
-    /// Index into the plan's variants.
-    variant: usize,
+    shapes: InputShapes,
+    /// Indices into the plan's outputs, in the order asked for.
+    outputs: Vec<usize>,
+    node_limit: u64,
+    stage: Stage,
+}
+
+enum Stage {
+    /// Making a variant for the inputs.
+    Prepare(Box<Build>, Vec<Tensor>),
+    Run(Box<Run>),
+    Failed(EngineError),
+}
+
+/// The nodes under way.
+struct Run {
+    variant: Arc<Variant>,
     state: TypedSimpleState,
     /// Node ids in the order they run, and each one's place in the plan's order.
     order: Vec<(usize, usize)>,
     /// For each place in `order`, the nodes whose values are used there for the last time.
     last_uses: Vec<Vec<usize>>,
-    /// Indices into the plan's outputs, in the order asked for.
-    outputs: Vec<usize>,
     done: usize,
-    shapes: InputShapes,
     known: Arc<Vec<u64>>,
     measured: Vec<u64>,
-    node_limit: u64,
-    failed: Option<EngineError>,
 }
 
 impl Session {
@@ -44,42 +59,12 @@ impl Session {
         let inputs = arrange_inputs(plan.inputs(), inputs)?;
         let outputs = select_outputs(plan.outputs(), outputs)?;
         let shapes: InputShapes = inputs.iter().map(Tensor::shape).collect();
-
-        let variant = plan.variant_for(&shapes);
-        let chosen = &plan.variants[variant];
-        let (order, last_uses) = needed_nodes(chosen, &outputs);
-        let model = chosen.tract.model();
-        let mut values = TVec::new();
-        for ((tensor, outlet), spec) in inputs.into_iter().zip(&model.inputs).zip(plan.inputs()) {
-            let place = format!("input {:?}", spec.name);
-            let fact = crate::loader::tract(&place, model.outlet_fact(*outlet))?;
-            let tensor = tensor.into_tract();
-            let value = if fact.datum_type == tensor.datum_type() {
-                tensor
-            } else {
-                // Shapes given as int64 are symbolic numbers in tract.
-                crate::loader::tract(&place, tensor.cast_to_dt(fact.datum_type).map(|cast| cast.into_owned()))?
-            };
-            values.push(value.into_tvalue());
-        }
-        // Fails when two inputs give one free dimension different sizes.
-        let state = crate::loader::tract("inputs", TypedSimpleState::new_from_inputs(&chosen.tract, values))?;
-        let known = chosen.measured(&shapes);
-        let measured = vec![0; chosen.node_count()];
-        Ok(Session {
-            variant,
-            state,
-            order,
-            last_uses,
-            outputs,
-            done: 0,
-            shapes,
-            known,
-            measured,
-            node_limit: u64::MAX,
-            failed: None,
-            plan,
-        })
+        plan.check_free_dims(&shapes)?;
+        let stage = match plan.variant_for(&shapes) {
+            Some(variant) => Stage::Run(Box::new(Run::new(variant, inputs, &outputs, &shapes)?)),
+            None => Stage::Prepare(Box::new(Build::new(Sizes::Of(shapes.clone()))), inputs),
+        };
+        Ok(Session { plan, shapes, outputs, node_limit: u64::MAX, stage })
     }
 
     /// Refuses, with [`EngineError::NodeTooExpensive`], to start a node whose estimate exceeds `instructions`, even as
@@ -92,114 +77,178 @@ impl Session {
     /// Runs nodes while `meter.spent()` plus the next node's estimate stays within `limit`; at least one in each call.
     ///
     /// A node's estimate is the bound of its shapes, or once a session with inputs of the same shapes has run it, what
-    /// that took and a margin. After an error every further call gives the same error.
+    /// that took and a margin. A phase of preparing the model for the inputs' shapes comes alone in its call. After an
+    /// error every further call gives the same error.
     pub fn step(&mut self, meter: &dyn Meter, limit: u64) -> Result<Step, EngineError> {
-        if let Some(error) = &self.failed {
-            return Err(error.clone());
+        let result = match &mut self.stage {
+            Stage::Prepare(..) => self.prepare(),
+            Stage::Run(run) => run.step(meter, limit, self.node_limit, &self.shapes),
+            Stage::Failed(error) => Err(error.clone()),
+        };
+        if let Err(error) = &result {
+            self.stage = Stage::Failed(error.clone());
         }
-        let first = self.done;
-        while self.done < self.order.len() {
-            let before = meter.spent();
-            let estimate = self.next_node_estimate_instructions();
-            if self.done > first && before.saturating_add(estimate) > limit {
-                return Ok(Step::Paused { done: self.done as u64, total: self.order.len() as u64 });
-            }
-            let (node, place) = self.order[self.done];
-            let result = if estimate > self.node_limit {
-                let node = self.node_name(node);
-                Err(EngineError::NodeTooExpensive { node, estimate, limit: self.node_limit })
-            } else {
-                self.run(node)
-                    .map_err(|error| EngineError::Run { node: self.node_name(node), reason: format!("{error:#}") })
-            };
-            if let Err(error) = result {
-                self.failed = Some(error.clone());
-                return Err(error);
-            }
-            self.measured[place] = meter.spent().saturating_sub(before);
-            self.done += 1;
-        }
-        if self.done > first {
-            self.variant().remember(self.shapes.clone(), &self.measured);
-        }
-        Ok(Step::Done)
+        result
     }
 
-    /// Instructions the next node may take, an upper bound; 0 when done.
+    /// One phase of making the variant for the inputs' shapes.
+    fn prepare(&mut self) -> Result<Step, EngineError> {
+        let estimate = self.next_node_estimate_instructions();
+        if estimate > self.node_limit {
+            return Err(EngineError::NodeTooExpensive { node: PREPARING.into(), estimate, limit: self.node_limit });
+        }
+        let Stage::Prepare(build, inputs) = &mut self.stage else {
+            return Err(EngineError::invalid(PREPARING, "it is not under way"));
+        };
+        let nodes = self.plan.node_count() as u64;
+        let total = Build::PHASES as u64 + nodes;
+        let Some(variant) = self.plan.build_step(build, &self.shapes)? else {
+            return Ok(Step::Paused { done: build.phases_done() as u64, total });
+        };
+        let run = Run::new(variant, std::mem::take(inputs), &self.outputs, &self.shapes)?;
+        self.stage = Stage::Run(Box::new(run));
+        // From here on nodes are counted alone.
+        Ok(Step::Paused { done: 0, total: self.nodes_total() as u64 })
+    }
+
+    /// Instructions the next node, or phase of preparing, may take, an upper bound; 0 when done.
     pub fn next_node_estimate_instructions(&self) -> u64 {
-        let Some(&(node, place)) = self.order.get(self.done) else { return 0 };
-        let model = self.variant().tract.model();
-        let symbols = &self.state.turn_state.resolved_symbols;
-        let bound = cost::node_instructions(model, model.node(node), symbols);
-        match self.known.get(place) {
-            None | Some(0) => bound,
-            Some(&measured) => {
-                // The measured run may have found pages touched that are untouched this time.
-                let pages = cost::page_instructions(model, model.node(node), symbols);
-                measured.saturating_add(measured / MEASURED_MARGIN_DIVISOR).saturating_add(pages).min(bound)
-            }
+        match &self.stage {
+            Stage::Prepare(build, _) => self.plan.phase_estimate(build.phases_done()),
+            Stage::Run(run) => run.next_estimate(),
+            Stage::Failed(_) => 0,
         }
     }
 
     /// Name and operator of the next node; empty when done.
     pub fn next_node_name(&self) -> String {
-        self.order.get(self.done).map_or_else(String::new, |&(node, _)| self.node_name(node))
+        match &self.stage {
+            Stage::Prepare(..) => PREPARING.into(),
+            Stage::Run(run) => run.order.get(run.done).map_or_else(String::new, |&(node, _)| run.node_name(node)),
+            Stage::Failed(_) => String::new(),
+        }
     }
 
     /// Nodes run so far.
     pub fn nodes_done(&self) -> usize {
-        self.done
+        match &self.stage {
+            Stage::Run(run) => run.done,
+            _ => 0,
+        }
     }
 
     /// Nodes that this session runs in all.
     pub fn nodes_total(&self) -> usize {
-        self.order.len()
+        match &self.stage {
+            Stage::Run(run) => run.order.len(),
+            _ => self.plan.node_count(),
+        }
     }
 
     /// The outputs by name in the order asked for, once [`Step::Done`].
-    pub fn into_outputs(mut self) -> Result<Vec<(String, Tensor)>, EngineError> {
-        if let Some(error) = self.failed {
-            return Err(error);
-        }
-        if self.done < self.order.len() {
-            let (done, total) = (self.done as u64, self.order.len() as u64);
-            return Err(EngineError::NotDone { place: "inference".into(), done, total });
-        }
-        let mut values = Vec::new();
-        for index in &self.outputs {
-            let outlet = self.variant().output_outlets[*index];
-            let value = self.state.turn_state.values[outlet.node].as_ref().and_then(|values| values.get(outlet.slot));
-            values.push(value.cloned());
-        }
-        // What is left are the only owners: outputs can be handed out without a copy.
-        self.state.turn_state.values.clear();
-        let plan = self.plan.clone();
-        let indices = std::mem::take(&mut self.outputs);
-        drop(self);
-        indices
-            .into_iter()
+    pub fn into_outputs(self) -> Result<Vec<(String, Tensor)>, EngineError> {
+        let run = match self.stage {
+            Stage::Run(run) if run.done == run.order.len() => run,
+            Stage::Failed(error) => return Err(error),
+            _ => {
+                let (done, total) = (self.nodes_done() as u64, self.nodes_total() as u64);
+                return Err(EngineError::NotDone { place: "inference".into(), done, total });
+            }
+        };
+        let values = run.into_values(&self.outputs);
+        let names = self.outputs.iter().map(|index| self.plan.outputs()[*index].name.clone());
+        names
             .zip(values)
-            .map(|(index, value)| {
-                let name = plan.outputs()[index].name.clone();
-                let tensor = value.and_then(Tensor::from_tract).ok_or_else(|| EngineError::Run {
-                    node: format!("output {name:?}"),
-                    reason: "it is not a plain tensor".into(),
-                })?;
-                Ok((name, tensor))
+            .map(|(name, value)| match value.and_then(Tensor::from_tract) {
+                Some(tensor) => Ok((name, tensor)),
+                None => {
+                    let (node, reason) = (format!("output {name:?}"), "it is not a plain tensor".to_string());
+                    Err(EngineError::Run { node, reason })
+                }
             })
             .collect()
     }
+}
 
-    fn variant(&self) -> &Variant {
-        &self.plan.variants[self.variant]
+impl Run {
+    fn new(
+        variant: Arc<Variant>,
+        inputs: Vec<Tensor>,
+        outputs: &[usize],
+        shapes: &InputShapes,
+    ) -> Result<Run, EngineError> {
+        let (order, last_uses) = needed_nodes(&variant, outputs);
+        let model = variant.tract.model();
+        let mut values = TVec::new();
+        for ((tensor, outlet), spec) in inputs.into_iter().zip(&model.inputs).zip(&variant.inputs) {
+            let place = format!("input {:?}", spec.name);
+            let fact = tract(&place, model.outlet_fact(*outlet))?;
+            let tensor = tensor.into_tract();
+            let value = if fact.datum_type == tensor.datum_type() {
+                tensor
+            } else {
+                // Shapes given as int64 are symbolic numbers in tract.
+                tract(&place, tensor.cast_to_dt(fact.datum_type).map(|cast| cast.into_owned()))?
+            };
+            values.push(value.into_tvalue());
+        }
+        let state = tract("inputs", TypedSimpleState::new_from_inputs(&variant.tract, values))?;
+        let known = variant.measured(shapes);
+        let measured = vec![0; variant.node_count()];
+        Ok(Run { variant, state, order, last_uses, done: 0, known, measured })
+    }
+
+    fn step(
+        &mut self,
+        meter: &dyn Meter,
+        limit: u64,
+        node_limit: u64,
+        shapes: &InputShapes,
+    ) -> Result<Step, EngineError> {
+        let first = self.done;
+        while self.done < self.order.len() {
+            let before = meter.spent();
+            let estimate = self.next_estimate();
+            if self.done > first && before.saturating_add(estimate) > limit {
+                return Ok(Step::Paused { done: self.done as u64, total: self.order.len() as u64 });
+            }
+            let (node, place) = self.order[self.done];
+            if estimate > node_limit {
+                let node = self.node_name(node);
+                return Err(EngineError::NodeTooExpensive { node, estimate, limit: node_limit });
+            }
+            self.run_node(node)
+                .map_err(|error| EngineError::Run { node: self.node_name(node), reason: format!("{error:#}") })?;
+            self.measured[place] = meter.spent().saturating_sub(before);
+            self.done += 1;
+        }
+        if self.done > first {
+            self.variant.remember(shapes.clone(), &self.measured);
+        }
+        Ok(Step::Done)
+    }
+
+    fn next_estimate(&self) -> u64 {
+        let Some(&(node, place)) = self.order.get(self.done) else { return 0 };
+        let model = self.variant.tract.model();
+        let symbols = &self.state.turn_state.resolved_symbols;
+        let bound = cost::node_instructions(model, model.node(node), symbols);
+        match self.known.get(place) {
+            None | Some(0) => bound,
+            Some(&measured) => {
+                // The measured run may have found pages touched that are untouched this time, and sizes worked out.
+                let again = cost::again_instructions(model, model.node(node), symbols);
+                measured.saturating_add(measured / MEASURED_MARGIN_DIVISOR).saturating_add(again).min(bound)
+            }
+        }
     }
 
     fn node_name(&self, node: usize) -> String {
-        let node = self.variant().tract.model().node(node);
+        let node = self.variant.tract.model().node(node);
         format!("{} ({})", node.name, node.op.name())
     }
 
-    fn run(&mut self, node: usize) -> TractResult<()> {
+    fn run_node(&mut self, node: usize) -> TractResult<()> {
         let inputs = self.state.prepare_inputs(node)?;
         // Freed before the node runs: a value it alone uses can then be changed in place.
         for dead in &self.last_uses[self.done] {
@@ -209,9 +258,17 @@ impl Session {
         self.bind_symbols(node)
     }
 
+    /// The values of these of the plan's outputs.
+    fn into_values(self, outputs: &[usize]) -> Vec<Option<TValue>> {
+        let values = &self.state.turn_state.values;
+        let value = |outlet: OutletId| values.get(outlet.node)?.as_ref()?.get(outlet.slot).cloned();
+        // All other owners are dropped with the state: outputs can be handed out without a copy.
+        outputs.iter().map(|index| value(self.variant.output_outlets[*index])).collect()
+    }
+
     /// Learns sizes that only running the node has told (the length of a `NonZero`), as tract's own loop does.
     fn bind_symbols(&mut self, node: usize) -> TractResult<()> {
-        let outputs = &self.plan.variants[self.variant].tract.model().node(node).outputs;
+        let outputs = &self.variant.tract.model().node(node).outputs;
         let Some(values) = &self.state.turn_state.values[node] else { return Ok(()) };
         let mut found: Vec<(TDim, i64)> = Vec::new();
         for (output, value) in outputs.iter().zip(values) {
@@ -261,8 +318,7 @@ fn arrange_inputs(specs: &[TensorSpec], inputs: Vec<(String, Tensor)>) -> Result
         let tensor =
             tensor.cast_to(expected).map_err(|_| EngineError::TensorType { name: name.clone(), expected, got })?;
         let shape = tensor.shape();
-        let fits = |(spec, size): (&Option<u64>, &u64)| spec.is_none_or(|spec| spec == *size);
-        if specs[index].shape.len() != shape.len() || !specs[index].shape.iter().zip(&shape).all(fits) {
+        if !specs[index].fits(&shape) {
             return Err(EngineError::TensorShape { name, expected: specs[index].shape.clone(), got: shape });
         }
         arranged[index] = Some(tensor);

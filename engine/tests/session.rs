@@ -201,3 +201,67 @@ fn measured_costs_replace_the_bound() {
     assert!(bounds.iter().zip(&measured).all(|(bound, measured)| measured <= bound));
     assert!(measured.iter().sum::<u64>() < bounds.iter().sum::<u64>());
 }
+
+/// Repeats each of N rows three times, by a shape computed in int32 as TensorFlow's exports do: sizes that tract loses
+/// track of while N is free.
+fn repeat_rows() -> GraphProto {
+    let (int32, int64) = (6, 7);
+    let int32s = |name: &str, values: &[i32]| {
+        let mut tensor = ints(name, &[values.len() as i64], &[]);
+        tensor.data_type = int32;
+        tensor.int32_data = values.to_vec();
+        tensor
+    };
+    GraphProto {
+        node: vec![
+            node("Shape", &["x"], &["shape"]),
+            node("Cast", &["shape"], &["shape_32"]).int("to", int32.into()),
+            node("Slice", &["shape_32", "zero", "one"], &["rows"]),
+            node("Concat", &["rows", "three_two"], &["wide"]).int("axis", 0),
+            node("Cast", &["wide"], &["wide_64"]).int("to", int64),
+            node("Unsqueeze", &["x", "one"], &["column"]),
+            node("Expand", &["column", "wide_64"], &["repeated"]),
+            node("Add", &["repeated", "weight"], &["y"]),
+        ],
+        initializer: vec![
+            ints("zero", &[1], &[0]),
+            ints("one", &[1], &[1]),
+            int32s("three_two", &[3, 2]),
+            tensor("weight", &[1, 3, 2], &[0.0, 0.0, 10.0, 10.0, 20.0, 20.0]),
+        ],
+        input: vec![value("x", FLOAT, &[Size::Named("N"), Size::Fixed(2)])],
+        output: vec![value("y", FLOAT, &[Size::Named("N"), Size::Fixed(3), Size::Fixed(2)])],
+        ..GraphProto::default()
+    }
+}
+
+#[test]
+fn a_model_without_a_variant_for_any_size_is_prepared_for_each() {
+    let plan = load(files(repeat_rows())).unwrap();
+    assert_eq!(plan.inputs()[0].shape, [None, Some(2)]);
+    assert_eq!(plan.outputs()[0].shape, [None, Some(3), Some(2)]);
+    let run = |count: u64| {
+        let rows: Vec<f32> = (0..2 * count).map(|value| value as f32).collect();
+        let input = ("x".to_string(), f32_input(&[count, 2], &rows));
+        let mut session = Session::new(plan.clone(), vec![input], None).unwrap();
+        let mut prepared = 0;
+        while session.next_node_name().starts_with("preparing") {
+            assert_eq!(session.nodes_done(), 0);
+            // Alone in its call, whatever the budget.
+            assert!(matches!(session.step(&Free, u64::MAX).unwrap(), Step::Paused { .. }));
+            prepared += 1;
+        }
+        assert_eq!(session.step(&Free, u64::MAX).unwrap(), Step::Done);
+        let output = session.into_outputs().unwrap().remove(0).1;
+        assert_eq!(output.shape(), [count, 3, 2]);
+        let expected: Vec<f32> = rows
+            .chunks(2)
+            .flat_map(|row| [0.0, 10.0, 20.0].map(|add| [row[0] + add, row[1] + add]))
+            .flatten()
+            .collect();
+        assert_eq!(output.to_f32().unwrap(), expected);
+        prepared
+    };
+    // 1 was prepared at load, 3 is once; of several sizes the last two are kept.
+    assert_eq!([1, 3, 3, 1, 4, 3, 5, 3].map(run), [0, 5, 0, 0, 5, 0, 5, 5]);
+}

@@ -35,6 +35,10 @@ pub struct Checked {
     pub normalise: u32,
 }
 
+type ResampleColumns = fn(&[u8], usize, usize, &Coefficients, &mut [u8]);
+type ResampleRows = fn(&[u8], usize, &Coefficients, &mut [u8]);
+type Normalise = fn(&[u8], Channel, &mut [f32]);
+
 /// Compares the body that this target runs, and the portable one, with the reference. Fails on the first value that
 /// differs, and says which.
 pub fn check(seed: u64) -> Result<Checked, String> {
@@ -49,7 +53,7 @@ pub fn check(seed: u64) -> Result<Checked, String> {
             let coefficients = Coefficients::triangle(input_size, output_size, range.clone());
             let case = format!("{input_size} to {output_size} pixels {range:?} by {other}");
             let width = input_size as usize;
-            let bodies: [fn(&[u8], usize, usize, &Coefficients, &mut [u8]); 3] =
+            let bodies: [ResampleColumns; 3] =
                 [image::naive::resample_columns, image::portable::resample_columns, image::resample_columns];
             let outputs = bodies.map(|body| {
                 let mut output = vec![0xaa; coefficients.len() * other * CHANNELS];
@@ -59,7 +63,7 @@ pub fn check(seed: u64) -> Result<Checked, String> {
             equal("resample_columns", &case, &outputs)?;
             checked.resample_columns += 1;
 
-            let bodies: [fn(&[u8], usize, &Coefficients, &mut [u8]); 3] =
+            let bodies: [ResampleRows; 3] =
                 [image::naive::resample_rows, image::portable::resample_rows, image::resample_rows];
             let outputs = bodies.map(|body| {
                 let mut output = vec![0xaa; coefficients.len() * other * CHANNELS];
@@ -76,8 +80,7 @@ pub fn check(seed: u64) -> Result<Checked, String> {
             for (offset, stride) in [(source * pixels, 1), (source, CHANNELS)] {
                 let (mean, scale) = (100.0 + source as f32 / 3.0, 1.0 / (50.0 + source as f32));
                 let channel = Channel { source, offset, stride, mean, scale };
-                let bodies: [fn(&[u8], Channel, &mut [f32]); 3] =
-                    [image::naive::normalise, image::portable::normalise, image::normalise];
+                let bodies: [Normalise; 3] = [image::naive::normalise, image::portable::normalise, image::normalise];
                 let outputs = bodies.map(|body| {
                     let mut output = vec![-1.0; pixels * CHANNELS];
                     body(&input, channel, &mut output);

@@ -61,7 +61,7 @@ fn transient(message: String, maybe_executed: bool) -> TransportError {
 }
 
 /// The error with all that caused it, since an HTTP client's own text leaves out the reason ("connection refused").
-fn reason_of(error: &AgentError) -> String {
+pub(crate) fn reason_of(error: &AgentError) -> String {
     let mut text = error.to_string();
     let mut cause = match error {
         AgentError::TransportError(ic_agent::agent_error::TransportError::Reqwest(inner)) => {

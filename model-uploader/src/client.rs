@@ -58,7 +58,7 @@ pub enum CallError {
     #[error("{method} was rejected{}: {message}", .error_code.as_deref().map(|c| format!(" ({c})")).unwrap_or_default())]
     Rejected { method: &'static str, message: String, error_code: Option<String> },
     /// No answer after all attempts.
-    #[error("{method} failed {attempts} times, the last time with: {message}")]
+    #[error("{method} failed, after {attempts} {}: {message}", if *.attempts == 1 { "attempt" } else { "attempts" })]
     Unreachable { method: &'static str, attempts: u32, message: String },
     #[error("{method}: {message}")]
     Failed { method: &'static str, message: String },
@@ -145,7 +145,7 @@ impl<T: Transport> Client<T> {
     }
 
     pub async fn list_models(&self) -> CallResult<Vec<ModelInfo>> {
-        self.call_without_argument("list_models").await
+        decode("list_models", &self.query_without_argument("list_models").await?)
     }
 
     pub async fn model_info(&self, model: &ModelRef) -> CallResult<ModelInfo> {
@@ -193,11 +193,11 @@ impl<T: Transport> Client<T> {
     }
 
     pub async fn health(&self) -> CallResult<Health> {
-        self.call_without_argument("health").await
+        decode_plain("health", &self.query_without_argument("health").await?)
     }
 
     pub async fn get_settings(&self) -> CallResult<Settings> {
-        self.call_without_argument("get_settings").await
+        decode_plain("get_settings", &self.query_without_argument("get_settings").await?)
     }
 
     pub async fn update_settings(&self, patch: &SettingsPatch) -> CallResult<()> {
@@ -216,10 +216,10 @@ impl<T: Transport> Client<T> {
         decode(method, &self.send(kind, safety, method, &bytes).await?)
     }
 
-    async fn call_without_argument<R: CandidType + DeserializeOwned>(&self, method: &'static str) -> CallResult<R> {
+    async fn query_without_argument(&self, method: &'static str) -> CallResult<Vec<u8>> {
         let bytes = candid::encode_args(())
             .map_err(|e| CallError::Failed { method, message: format!("encoding the request: {e}") })?;
-        decode(method, &self.send(CallKind::Query, Safety::Idempotent, method, &bytes).await?)
+        self.send(CallKind::Query, Safety::Idempotent, method, &bytes).await
     }
 
     /// For methods whose `Ok` only says that it was done.
@@ -266,9 +266,12 @@ impl<T: Transport> Client<T> {
 }
 
 fn decode<R: CandidType + DeserializeOwned>(method: &'static str, reply: &[u8]) -> CallResult<R> {
-    candid::decode_one::<Result<R, Error>>(reply)
-        .map_err(|e| CallError::Reply { method, message: e.to_string() })?
-        .map_err(|error| CallError::Canister { method, error })
+    decode_plain::<Result<R, Error>>(method, reply)?.map_err(|error| CallError::Canister { method, error })
+}
+
+/// For methods that answer without `Ok` and `Err`.
+fn decode_plain<R: CandidType + DeserializeOwned>(method: &'static str, reply: &[u8]) -> CallResult<R> {
+    candid::decode_one(reply).map_err(|e| CallError::Reply { method, message: e.to_string() })
 }
 
 /// A model by name and, where not the active one is meant, by version.

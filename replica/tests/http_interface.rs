@@ -199,7 +199,7 @@ async fn the_state_tree_shows_to_each_what_is_theirs() {
     let subnet = owner.fetch_subnet_by_canister(&canister).await.unwrap();
     assert_eq!(subnet.id(), Principal::self_authenticating(&replica.root_key));
     assert!(subnet.contains_canister(&canister));
-    assert_eq!(subnet.len(), 1);
+    assert_eq!(subnet.iter_nodes().count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -212,12 +212,12 @@ fn instances_know_nothing_of_each_other() {
     let (a, b) = (deploy(&one), deploy(&two));
     assert_eq!(to_u32(&update(&one, a, "inc", vec![])), 1);
     assert_eq!(to_u32(&query(&two, b, "get")), 0);
-    let id = one.instance_id;
+    let id = one.instance_id();
     let again = PocketIc::new_from_existing_instance(one.get_server_url(), id, None);
     assert_eq!(to_u32(&query(&again, a, "get")), 1);
     drop(one);
     assert_eq!(to_u32(&query(&two, b, "get")), 0);
-    assert_ne!(two.instance_id, id);
+    assert_ne!(two.instance_id(), id);
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn agents_and_browsers_reach_a_live_instance() {
     let canister = deploy(&pic);
     let url = pic.make_live(None);
     let root_key = pic.root_key().unwrap();
-    let instance_url = format!("{}instances/{}/", pic.get_server_url(), pic.instance_id);
+    let instance_url = format!("{}instances/{}/", pic.get_server_url(), pic.instance_id());
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         for url in [url.as_str(), &instance_url] {

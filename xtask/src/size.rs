@@ -63,7 +63,7 @@ fn ledger(wasm: &[u8]) -> Result<BTreeMap<String, u64>, String> {
     let mut ledger = BTreeMap::new();
     for (index, bytes) in body_bytes.iter().enumerate() {
         let name = names.get(&(imported_functions + index as u32)).map_or("(no name)", String::as_str);
-        *ledger.entry(crate_of(name)).or_default() += bytes;
+        *ledger.entry(crate_of(&format!("{:#}", rustc_demangle::demangle(name)))).or_default() += bytes;
     }
     Ok(ledger)
 }

@@ -29,14 +29,26 @@ pub(crate) struct GraphInput {
     pub dims: Vec<Dim>,
 }
 
-impl GraphInput {
-    /// The input as callers see it, with its free dimensions fixed at that size if there is one.
-    pub fn spec(&self, fixed: Option<u64>) -> TensorSpec {
-        let shape = self.dims.iter().map(|dim| match dim {
-            Dim::Fixed(size) => Some(*size),
-            Dim::Free(_) => fixed,
-        });
-        TensorSpec { name: self.name.clone(), element_type: self.element_type, shape: shape.collect() }
+/// Sizes of the inputs' free dimensions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Sizes {
+    /// They stay free.
+    Any,
+    /// All are 1.
+    One,
+    /// Those of inputs of these shapes.
+    Of(Vec<Vec<u64>>),
+}
+
+impl Sizes {
+    /// Size of a dimension; `None` when it stays free.
+    fn of(&self, input: usize, axis: usize, dim: &Dim) -> Option<u64> {
+        match (dim, self) {
+            (Dim::Fixed(size), _) => Some(*size),
+            (Dim::Free(_), Sizes::Any) => None,
+            (Dim::Free(_), Sizes::One) => Some(1),
+            (Dim::Free(_), Sizes::Of(shapes)) => shapes.get(input).and_then(|shape| shape.get(axis)).copied(),
+        }
     }
 }
 
@@ -70,7 +82,7 @@ impl Graph {
         input_protos.retain(|input| !initialized.contains(&*input.name));
         let inputs = read_inputs(&input_protos)?;
 
-        graph.input = inputs.iter().map(|input| input_proto(input, None)).collect();
+        graph.input = inputs.iter().enumerate().map(|(index, input)| input_proto(index, input, &Sizes::Any)).collect();
         graph.input.extend(tensors.iter().map(weight_proto));
         let outputs = graph.output.iter().map(|output| output.name.clone()).collect::<Vec<_>>();
         if outputs.is_empty() {
@@ -87,11 +99,22 @@ impl Graph {
         self.inputs.iter().any(|input| input.dims.iter().any(|dim| matches!(dim, Dim::Free(_))))
     }
 
-    /// Gives every free dimension of the inputs this size, or none.
-    pub fn set_free_dims(&mut self, size: Option<u64>) {
+    /// The inputs as callers see them, their free dimensions as `sizes` says.
+    pub fn specs(&self, sizes: &Sizes) -> Vec<TensorSpec> {
+        let inputs = self.inputs.iter().enumerate();
+        let spec = |(index, input): (usize, &GraphInput)| {
+            let dims = input.dims.iter().enumerate();
+            let shape = dims.map(|(axis, dim)| sizes.of(index, axis, dim)).collect();
+            TensorSpec { name: input.name.clone(), element_type: input.element_type, shape }
+        };
+        inputs.map(spec).collect()
+    }
+
+    /// Declares the inputs with their free dimensions as `sizes` says.
+    pub fn set_sizes(&mut self, sizes: &Sizes) {
         if let Some(graph) = &mut self.proto.graph {
-            for (proto, input) in graph.input.iter_mut().zip(&self.inputs) {
-                *proto = input_proto(input, size);
+            for ((index, input), proto) in self.inputs.iter().enumerate().zip(&mut graph.input) {
+                *proto = input_proto(index, input, sizes);
             }
         }
     }
@@ -100,10 +123,8 @@ impl Graph {
     pub fn declared_outputs(&self) -> Vec<TensorSpec> {
         let outputs = self.proto.graph.iter().flat_map(|graph| &graph.output);
         let spec = |output: &ValueInfoProto| {
-            let tensor = match output.r#type.as_ref().and_then(|t| t.value.as_ref()) {
-                Some(type_proto::Value::TensorType(tensor)) => Some(tensor),
-                None => None,
-            };
+            let value = output.r#type.as_ref().and_then(|t| t.value.as_ref());
+            let tensor = value.map(|type_proto::Value::TensorType(tensor)| tensor);
             let element_type = tensor.and_then(|tensor| ElementType::from_onnx(tensor.elem_type));
             let dims = tensor.and_then(|tensor| tensor.shape.as_ref()).map_or(&[][..], |shape| &shape.dim);
             let shape = dims.iter().map(|dim| match &dim.value {
@@ -395,13 +416,11 @@ fn tensor_type(element_type: ElementType, dims: Vec<dimension::Value>) -> TypePr
     TypeProto { value: Some(type_proto::Value::TensorType(value)), ..TypeProto::default() }
 }
 
-fn input_proto(input: &GraphInput, fixed: Option<u64>) -> ValueInfoProto {
-    let dims = input.dims.iter().map(|dim| match dim {
-        Dim::Fixed(size) => dimension::Value::DimValue(*size as i64),
-        Dim::Free(name) => match fixed {
-            Some(size) => dimension::Value::DimValue(size as i64),
-            None => dimension::Value::DimParam(name.clone()),
-        },
+fn input_proto(index: usize, input: &GraphInput, sizes: &Sizes) -> ValueInfoProto {
+    let dims = input.dims.iter().enumerate().map(|(axis, dim)| match (sizes.of(index, axis, dim), dim) {
+        (Some(size), _) => dimension::Value::DimValue(size as i64),
+        (None, Dim::Free(name)) => dimension::Value::DimParam(name.clone()),
+        (None, Dim::Fixed(size)) => dimension::Value::DimValue(*size as i64),
     });
     let r#type = Some(tensor_type(input.element_type, dims.collect()));
     ValueInfoProto { name: input.name.clone(), r#type, ..ValueInfoProto::default() }

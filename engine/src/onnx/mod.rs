@@ -9,7 +9,7 @@ mod walk;
 mod wire;
 
 pub(crate) use entry::{Encoding, StoredTensor};
-pub(crate) use graph::{Graph, domain_is_known, operator_name};
+pub(crate) use graph::{Dim, Graph, Sizes, domain_is_known, operator_name};
 pub(crate) use tensor::{PartialVarint, element_of_varint};
 pub(crate) use walk::Walk;
 

@@ -24,6 +24,7 @@ pub struct Arguments {
 }
 
 #[derive(Args, Debug, Clone)]
+#[command(next_help_heading = "Common options")]
 pub struct Global {
     /// Canister id, or its name in this project [default: the project's only one]
     #[arg(long, global = true, env = "ICP_CLI_CID", value_name = "ID|NAME")]
@@ -135,7 +136,7 @@ pub enum Command {
 pub struct Version {
     /// Name of the model
     pub model: String,
-    /// Version [default: the active one]
+    /// Version; may be left out where there is only one
     #[arg(long, value_name = "N")]
     pub version: Option<u32>,
 }

@@ -123,7 +123,7 @@ fn inspect(file: &Path, output: &Output) -> Result<()> {
     let unsupported: Vec<_> = inspection
         .unsupported
         .iter()
-        .map(|missing| json!({ "node": missing.node, "operator": missing.operator }))
+        .map(|missing| json!({ "node": missing.node, "operator": missing.operator, "reason": missing.reason }))
         .collect();
     let runs = inspection.unsupported.is_empty();
     let value = json!({
@@ -145,13 +145,9 @@ fn inspect(file: &Path, output: &Output) -> Result<()> {
     let operators = inspection.operators.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>();
     text.push_str(&format!("operators  {}\n", operators.join(", ")));
     for missing in &inspection.unsupported {
-        text.push_str(&format!("missing    {} (node {})\n", missing.operator, missing.node));
+        text.push_str(&format!("can't run  {} ({}): {}\n", missing.node, missing.operator, missing.reason));
     }
-    text.push_str(if runs {
-        "the canister has every operator of this model"
-    } else {
-        "the canister can't run this model: it lacks the operators above"
-    });
+    text.push_str(if runs { "the canister can run this model" } else { "the canister can't run this model" });
     output.result(&value, &text);
     Ok(())
 }

@@ -9,8 +9,8 @@ use model_uploader::error::usage;
 use model_uploader::manifest::{ModelSource, PreprocessingSpec, SourceFile, read_labels};
 use model_uploader::recipe::TaskSpec;
 use model_uploader::tensor_file::type_name;
-use model_uploader::{UploadOptions, UploadReport, model_ref};
-use onnx_canister_interface::{ModelInfo, ModelState, Task, TensorInfo};
+use model_uploader::{Connection, UploadOptions, UploadReport, model_ref};
+use onnx_canister_interface::{ModelInfo, ModelRef, ModelState, Task, TensorInfo};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -250,8 +250,8 @@ fn info_json(info: &ModelInfo) -> Value {
 
 pub async fn load(global: &Global, version: &Version, output: &Output) -> Result<()> {
     let connection = open(global, output).await?;
+    let model = which(&connection, version).await?;
     let progress = UploadProgress::new(output);
-    let model = model_ref(&version.model, version.version);
     let info = model_uploader::load(&connection.client, &model, &|event| progress.show(event)).await?;
     drop(progress);
     output.result(&info_json(&info), &format!("{} version {}: {}", info.name, info.version, state_text(&info)));
@@ -260,15 +260,17 @@ pub async fn load(global: &Global, version: &Version, output: &Output) -> Result
 
 pub async fn unload(global: &Global, version: &Version, output: &Output) -> Result<()> {
     let connection = open(global, output).await?;
-    connection.client.unload(&model_ref(&version.model, version.version)).await?;
-    done(version, "unloaded", output);
+    let model = which(&connection, version).await?;
+    connection.client.unload(&model).await?;
+    done(&model, "unloaded", output);
     Ok(())
 }
 
 pub async fn activate(global: &Global, version: &Version, output: &Output) -> Result<()> {
     let connection = open(global, output).await?;
-    connection.client.activate(&model_ref(&version.model, version.version)).await?;
-    done(version, "active", output);
+    let model = which(&connection, version).await?;
+    connection.client.activate(&model).await?;
+    done(&model, "active", output);
     Ok(())
 }
 
@@ -282,15 +284,38 @@ pub async fn rollback(global: &Global, model: &str, output: &Output) -> Result<(
 
 pub async fn delete(global: &Global, version: &Version, output: &Output) -> Result<()> {
     let connection = open(global, output).await?;
-    connection.client.delete_model(&model_ref(&version.model, version.version)).await?;
-    done(version, "deleted", output);
+    let model = which(&connection, version).await?;
+    connection.client.delete_model(&model).await?;
+    done(&model, "deleted", output);
     Ok(())
 }
 
-fn done(version: &Version, what: &str, output: &Output) {
-    let which = version.version.map_or("active version".to_string(), |number| format!("version {number}"));
-    let value = json!({ "name": version.model, "version": version.version, "done": what });
-    output.result(&value, &format!("{} {which}: {what}", version.model));
+/// The version that is meant: the one named, or the only one.
+async fn which(connection: &Connection, version: &Version) -> Result<ModelRef> {
+    if version.version.is_some() {
+        return Ok(model_ref(&version.model, version.version));
+    }
+    let mut models = connection.client.list_models().await?;
+    models.retain(|info| info.name == version.model);
+    match models.as_slice() {
+        // The canister's own words for it.
+        [] => Ok(connection.client.model_info(&model_ref(&version.model, None)).await.map(|info| info_ref(&info))?),
+        [only] => Ok(model_ref(&version.model, Some(only.version))),
+        several => {
+            let numbers = several.iter().map(|info| info.version.to_string()).collect::<Vec<_>>().join(", ");
+            Err(usage(format!("{} has versions {numbers}: say which with --version", version.model)))
+        }
+    }
+}
+
+fn info_ref(info: &ModelInfo) -> ModelRef {
+    model_ref(&info.name, Some(info.version))
+}
+
+fn done(model: &ModelRef, what: &str, output: &Output) {
+    let version = model.version.map(|number| format!(" version {number}")).unwrap_or_default();
+    let value = json!({ "name": model.name, "version": model.version, "done": what });
+    output.result(&value, &format!("{}{version}: {what}", model.name));
 }
 
 pub async fn health(global: &Global, output: &Output) -> Result<()> {

@@ -7,8 +7,8 @@ mod network;
 pub use identity::IdentityChoice;
 pub use network::{LOCAL_NETWORK, MAINNET, RootKey};
 
-use crate::agent_transport::AgentTransport;
-use crate::client::Client;
+use crate::agent_transport::{AgentTransport, reason_of};
+use crate::client::{CallError, Client};
 use anyhow::{Context, Result, anyhow};
 use candid::Principal;
 use ic_agent::Agent;
@@ -60,7 +60,11 @@ pub async fn connect(options: &ConnectOptions) -> Result<Connection> {
         network::RootKeySource::Mainnet => {}
         network::RootKeySource::Known(key) => agent.set_root_key(key),
         network::RootKeySource::Fetch => {
-            agent.fetch_root_key().await.with_context(|| format!("asking {} for its root key", target.url))?;
+            agent.fetch_root_key().await.map_err(|error| CallError::Unreachable {
+                method: "asking for the root key",
+                attempts: 1,
+                message: reason_of(&error),
+            })?;
         }
     }
     Ok(Connection {

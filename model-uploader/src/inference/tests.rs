@@ -83,7 +83,7 @@ async fn a_failed_job_gives_the_canisters_error() -> Result<()> {
     let client = client(&canister);
     let call = classify(&client, model_ref("m", None), Subject::Image(bytes(9)), None, false);
     let fail = async {
-        while canister.state().calls.get("poll").is_none() {
+        while !canister.state().calls.contains_key("poll") {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         canister.state().fail_jobs(&reason);

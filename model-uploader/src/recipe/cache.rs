@@ -15,10 +15,13 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 /// Environment variable that names another folder.
 const CACHE_VARIABLE: &str = "ONNX_CANISTER_CACHE";
 const CACHE_NAME: &str = "onnx-canister";
+/// Work in progress that is older belongs to no living process.
+const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 const READ_BUFFER_BYTES: usize = 1 << 20;
 
 /// The cache folder.
@@ -68,11 +71,24 @@ impl Cache {
     pub(super) fn work_dir(&self) -> Result<WorkDir> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let path = self.root.join("tmp").join(name);
+        let all = self.root.join("tmp");
+        remove_abandoned(&all);
+        let path = all.join(name);
         // A process that was killed may have had the same number.
         remove(&path)?;
         fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
         Ok(WorkDir { path })
+    }
+}
+
+/// Removes what killed processes left. Failing to is no harm: the next one tries again.
+fn remove_abandoned(work_dirs: &Path) {
+    let Ok(entries) = fs::read_dir(work_dirs) else { return };
+    for entry in entries.flatten() {
+        let modified = entry.metadata().and_then(|metadata| metadata.modified());
+        if modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > ABANDONED_AFTER)) {
+            let _ = remove(&entry.path());
+        }
     }
 }
 
@@ -151,5 +167,28 @@ pub(super) fn remove(path: &Path) -> Result<()> {
             Err(error).with_context(|| format!("removing {}", path.display()))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::SystemTime;
+
+    #[test]
+    fn what_a_killed_process_left_goes_after_a_day_and_what_lives_stays() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let cache = Cache::at(dir.path());
+        let tmp = dir.path().join("tmp");
+        fs::create_dir_all(tmp.join("1-0/inner"))?;
+        fs::create_dir_all(tmp.join("2-0"))?;
+        let long_ago = SystemTime::now() - ABANDONED_AFTER - Duration::from_secs(60);
+        File::open(tmp.join("1-0"))?.set_modified(long_ago)?;
+        let work = cache.work_dir()?;
+        assert!(!tmp.join("1-0").exists() && tmp.join("2-0").exists() && work.path().is_dir());
+        let path = work.path().to_path_buf();
+        drop(work);
+        assert!(!path.exists());
+        Ok(())
     }
 }

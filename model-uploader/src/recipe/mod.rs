@@ -175,15 +175,15 @@ impl Recipe {
     fn check(&self) -> Result<()> {
         let folder_name = self.folder.file_name().unwrap_or_default();
         ensure!(folder_name == self.name.as_str(), "name = '{}', but the folder is {folder_name:?}", self.name);
-        ensure!(!self.manifest.files.is_empty(), "manifest.files is empty");
-        let known = |name: &String| self.outputs.iter().any(|output| output.name == *name);
-        for name in self.manifest.files.iter().chain(&self.manifest.labels) {
-            ensure!(known(name), "manifest names '{name}', which is no output");
-        }
         for (index, output) in self.outputs.iter().enumerate() {
             ensure!(is_plain_name(&output.name), "output name '{}' is not a plain file name", output.name);
             let twice = self.outputs[..index].iter().any(|other| other.name == output.name);
             ensure!(!twice, "output '{}' is there twice", output.name);
+        }
+        ensure!(!self.manifest.files.is_empty(), "manifest.files is empty");
+        let known = |name: &String| self.outputs.iter().any(|output| output.name == *name);
+        for name in self.manifest.files.iter().chain(&self.manifest.labels) {
+            ensure!(known(name), "manifest names '{name}', which is no output");
         }
         for source in &self.sources {
             ensure!(is_plain_name(&source.artefact), "artefact '{}' is not a plain file name", source.artefact);

@@ -149,7 +149,7 @@ async fn transient_failures_are_tried_again_and_refusals_are_not() -> Result<()>
         unreachable.canister.state().failures.push_back(failure);
     }
     let error = unreachable.upload().await.err().map(|e| format!("{e:#}")).unwrap_or_default();
-    assert!(error.contains("failed 4 times") && error.contains("connection refused"), "{error}");
+    assert!(error.contains("after 4 attempts") && error.contains("connection refused"), "{error}");
     assert_eq!(unreachable.canister.state().failures.len(), 6);
     Ok(())
 }

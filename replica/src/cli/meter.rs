@@ -204,6 +204,7 @@ fn environment(entry_point: EntryPoint, argument: Vec<u8>, instruction_limit: Op
             cycle_balance: 1_000_000_000_000_000,
             freezing_limit: 0,
             call_reservation: 0,
+            global_timer_ns: 0,
             environment_variables: BTreeMap::new(),
             data_certificate: None,
             wasm_memory_limit_bytes: 0,

@@ -3,6 +3,7 @@
 
 use super::shutdown;
 use crate::doors::pocketic::Server;
+use crate::doors::without_delay;
 use anyhow::Context;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -85,7 +86,7 @@ async fn serve(arguments: Arguments, mut port_file: Option<PortFile>) -> anyhow:
         let stopped = async {
             let _ = stopped.await;
         };
-        axum::serve(listener, router).with_graceful_shutdown(stopped).await
+        axum::serve(without_delay(listener), router).with_graceful_shutdown(stopped).await
     });
     if let Some(file) = &mut port_file {
         file.write(port)?;

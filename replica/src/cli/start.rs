@@ -2,7 +2,7 @@
 
 use super::shutdown;
 use crate::doors::network::{Network, NetworkConfig, wall_clock_ns};
-use crate::doors::network_router;
+use crate::doors::{network_router, without_delay};
 use crate::doors::pocketic::DEFAULT_DOMAIN;
 use crate::subnet::SubnetConfig;
 use anyhow::Context;
@@ -67,7 +67,7 @@ async fn serve(arguments: Arguments, network: Network) -> anyhow::Result<()> {
         let stopped = async {
             let _ = stopped.await;
         };
-        axum::serve(listener, router).with_graceful_shutdown(stopped).await
+        axum::serve(without_delay(listener), router).with_graceful_shutdown(stopped).await
     });
     println!(
         "Embedded Internet Computer replica\n\

@@ -14,7 +14,10 @@ pub mod pocketic;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
+use axum::serve::{Listener, ListenerExt};
 pub use network::{Network, NetworkConfig};
+use std::net::SocketAddr;
+use tokio::net::TcpListener;
 
 /// Everything one network serves on one port: the IC HTTP interface below `/api`, the replica's own pages below `/_`,
 /// and the HTTP gateway for every other path.
@@ -25,6 +28,14 @@ pub fn network_router(network: Network, domains: Vec<String>) -> Router {
         serve_network(&network, &domains, request).await
     }
     Router::new().fallback(serve).with_state((network, domains))
+}
+
+/// A listener whose connections send small answers at once.
+pub fn without_delay(listener: TcpListener) -> impl Listener<Addr = SocketAddr> {
+    listener.tap_io(|stream| {
+        // Without it answers are as right, only later.
+        let _ = stream.set_nodelay(true);
+    })
 }
 
 /// Answers one request to a network; see [`network_router`].

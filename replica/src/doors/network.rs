@@ -38,7 +38,6 @@ pub struct Facts {
     pub node_id: Principal,
     pub default_effective_canister_id: Principal,
     pub canister_ranges: Vec<(Principal, Principal)>,
-    pub seed: [u8; 32],
     pub benchmark: bool,
 }
 
@@ -133,7 +132,6 @@ impl Network {
                 node_id: subnet.node_key().node_id(),
                 default_effective_canister_id: subnet.default_effective_canister_id(),
                 canister_ranges: subnet.canister_ranges(),
-                seed: config.subnet.seed,
                 benchmark: config.subnet.benchmark,
             };
             let mut host = Host {

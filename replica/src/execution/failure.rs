@@ -178,10 +178,9 @@ impl Failure {
                 "Try optimizing this method to consume fewer instructions or split the work across multiple messages.",
                 "instruction-limit-exceeded",
             ),
-            Failure::SliceOverrun { .. } => (
-                "Try breaking up large copies within the canister code into smaller chunks.",
-                "slice-overrun",
-            ),
+            Failure::SliceOverrun { .. } => {
+                ("Try breaking up large copies within the canister code into smaller chunks.", "slice-overrun")
+            }
             Failure::StableAccess(_) => (
                 "Try optimizing the use of stable memory so that individual messages don't need to access as much \
                  stable memory.",

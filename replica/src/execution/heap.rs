@@ -18,7 +18,6 @@ const PAGE: usize = WASM_PAGE_BYTES as usize;
 
 /// State of a page: two bits of protection, then flags.
 const PROTECTION_MASK: u8 = 0b11;
-const PROTECTION_NONE: u8 = 0;
 const PROTECTION_READ: u8 = 1;
 const PROTECTION_WRITE: u8 = 2;
 /// The current message accessed the page.
@@ -110,10 +109,6 @@ impl Heap {
         self.pages.base()
     }
 
-    pub(super) fn reserved_bytes(&self) -> usize {
-        self.pages.len()
-    }
-
     pub(super) fn max_bytes(&self) -> usize {
         self.max_bytes
     }
@@ -184,7 +179,8 @@ impl Heap {
         // SAFETY: Wasm code (or a bulk operation on its behalf) was interrupted; host code that holds a reference
         // to the state touches no heap pages that are not accessible yet.
         let state = unsafe { self.state() };
-        let Some(offset) = address.checked_sub(self.pages.base() as usize).filter(|offset| *offset < state.bytes) else {
+        let Some(offset) = address.checked_sub(self.pages.base() as usize).filter(|offset| *offset < state.bytes)
+        else {
             return false;
         };
         let page = offset / PAGE;
@@ -357,8 +353,11 @@ impl Heap {
         state.slots_used = 0;
         let mut touched = std::mem::take(&mut state.touched);
         touched.sort_unstable();
-        let result =
-            if lock_all { self.pages.protect(0, high_water, Protection::None) } else { self.lock(&touched, high_water) };
+        let result = if lock_all {
+            self.pages.protect(0, high_water, Protection::None)
+        } else {
+            self.lock(&touched, high_water)
+        };
         for page in &touched {
             state.page_states[*page as usize] &= MATERIAL;
         }

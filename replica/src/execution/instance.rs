@@ -6,9 +6,7 @@ use super::heap::Heap;
 use super::instrument::{GLOBAL_EXPORT_PREFIX, START_EXPORT, TABLE_EXPORT};
 use super::meter::{Counter, Slices};
 use super::system_api::{Kind, MessageState};
-use super::{
-    Closure, Effects, Engine, EntryPoint, Environment, LogVisit, Module, Outcome, StableMemory, Trap, costs,
-};
+use super::{Closure, Effects, Engine, EntryPoint, Environment, LogVisit, Module, Outcome, StableMemory, Trap, costs};
 use std::sync::Arc;
 use wasmtime::unix::StoreExt;
 use wasmtime::{Ref, Store, Val, WasmBacktrace};
@@ -144,9 +142,8 @@ impl Instance {
         let engine_error = |error: wasmtime::Error| without_backtrace(Failure::Engine(format!("{error:#}")));
         let inner = self.module.inner();
         store.data().check_heap_before().map_err(without_backtrace)?;
-        let instance =
-            with_memories(self.heap.clone(), self.counter.clone(), || inner.linked.instantiate(&mut *store))
-                .map_err(engine_error)?;
+        let instance = with_memories(self.heap.clone(), self.counter.clone(), || inner.linked.instantiate(&mut *store))
+            .map_err(engine_error)?;
         let mut globals = Vec::with_capacity(inner.mutable_globals);
         for number in 0..inner.mutable_globals {
             let name = format!("{GLOBAL_EXPORT_PREFIX}{number}");

@@ -169,13 +169,7 @@ fn memories(sections: &Sections<'_>) -> MemorySection {
             page_size_log2: None,
         }),
     };
-    memories.memory(MemoryType {
-        minimum: 1,
-        maximum: Some(1),
-        memory64: false,
-        shared: false,
-        page_size_log2: None,
-    });
+    memories.memory(MemoryType { minimum: 1, maximum: Some(1), memory64: false, shared: false, page_size_log2: None });
     memories
 }
 

@@ -66,10 +66,6 @@ impl Mapping {
         self.base
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-
     fn check(&self, offset: usize, len: usize) -> io::Result<()> {
         match offset.checked_add(len) {
             Some(end) if end <= self.len => Ok(()),

@@ -36,10 +36,6 @@ impl Counter {
         self.page.base()
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.page.len()
-    }
-
     fn word(&self, offset: usize) -> *mut i64 {
         debug_assert!(offset <= TOTAL_OFFSET_BYTES);
         // SAFETY: the offsets are 0, 8 and 16 in a page of 64 KiB.

@@ -96,9 +96,11 @@ impl<'a> Sections<'a> {
             if let KnownCustom::Name(reader) = section.as_known() {
                 for subsection in reader.into_iter().flatten() {
                     if let Name::Function(map) = subsection {
-                        names.extend(map.into_iter().flatten().map(|naming| {
-                            (naming.index, format!("{:#}", rustc_demangle::demangle(naming.name)))
-                        }));
+                        names.extend(
+                            map.into_iter()
+                                .flatten()
+                                .map(|naming| (naming.index, format!("{:#}", rustc_demangle::demangle(naming.name)))),
+                        );
                     }
                 }
             }
@@ -108,7 +110,8 @@ impl<'a> Sections<'a> {
 
     /// The `icp:` sections by name.
     pub(super) fn icp_sections(&self) -> Result<BTreeMap<String, CustomSection>, InvalidModule> {
-        let invalid = |text: String| InvalidModule { message: format!("Wasm module has an invalid custom section. {text}") };
+        let invalid =
+            |text: String| InvalidModule { message: format!("Wasm module has an invalid custom section. {text}") };
         let mut sections = BTreeMap::new();
         let mut total_bytes = 0u64;
         for section in self.custom.iter().filter(|section| section.name().starts_with("icp:")) {

@@ -78,6 +78,8 @@ pub struct SystemInfo {
     pub freezing_limit: u128,
     /// Cycles that one `call_perform` reserves for the callback's execution and a reply of maximal size.
     pub call_reservation: u128,
+    /// The global timer in nanoseconds, 0 when it is not armed: what `global_timer_set` returns.
+    pub global_timer_ns: u64,
     pub environment_variables: BTreeMap<String, String>,
     /// Certificate of the certified data; only in non-replicated queries.
     pub data_certificate: Option<Vec<u8>>,

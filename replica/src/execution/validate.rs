@@ -4,9 +4,7 @@ use super::costs;
 use super::module::InvalidModule;
 use super::sections::{Sections, undecodable};
 use std::collections::BTreeSet;
-use wasmparser::{
-    DataKind, ExternalKind, FuncType, Operator, TypeRef, ValType, Validator, WasmFeatures,
-};
+use wasmparser::{DataKind, ExternalKind, FuncType, Operator, TypeRef, ValType, Validator, WasmFeatures};
 
 /// Wasm proposals the network accepts.
 fn features() -> WasmFeatures {
@@ -44,9 +42,7 @@ pub(super) fn validate(wasm: &[u8], sections: &Sections<'_>) -> Result<(), Inval
         )));
     }
     Validator::new_with_features(features()).validate_all(wasm).map_err(|error| {
-        invalid(format!(
-            "Wasmtime failed to validate wasm module wasmtime::Module::validate() failed with {error}"
-        ))
+        invalid(format!("Wasmtime failed to validate wasm module wasmtime::Module::validate() failed with {error}"))
     })?;
     check_imports(sections)?;
     check_exports(sections)?;

@@ -35,8 +35,6 @@ pub struct Callback {
     pub prepaid_transmission: u128,
     /// Set aside when the call was made, for the execution of the callback.
     pub prepaid_execution: u128,
-    /// Zero for guaranteed response.
-    pub deadline_ns: u64,
 }
 
 /// All open calls of one canister.
@@ -55,14 +53,8 @@ impl OpenCalls {
     pub fn open_context(&mut self, origin: Origin, cycles_available: u128) -> CallContextId {
         let id = self.next_context;
         self.next_context += 1;
-        let context = CallContext {
-            origin,
-            responded: false,
-            deleted: false,
-            cycles_available,
-            instructions: 0,
-            open_calls: 0,
-        };
+        let context =
+            CallContext { origin, responded: false, deleted: false, cycles_available, instructions: 0, open_calls: 0 };
         self.contexts.insert(id, context);
         id
     }

@@ -188,9 +188,7 @@ impl Canister {
         details: ic00::ChangeDetails,
     ) {
         let origin = match origin {
-            Origin::Ingress { sender, .. } => {
-                ic00::ChangeOrigin::FromUser(ic00::FromUserRecord { user_id: *sender })
-            }
+            Origin::Ingress { sender, .. } => ic00::ChangeOrigin::FromUser(ic00::FromUserRecord { user_id: *sender }),
             Origin::Canister { caller, .. } => ic00::ChangeOrigin::FromCanister(ic00::FromCanisterRecord {
                 canister_id: *caller,
                 canister_version: sender_version,
@@ -200,12 +198,8 @@ impl Canister {
                 canister_version: None,
             }),
         };
-        let change = ic00::Change {
-            timestamp_nanos: time_ns,
-            canister_version: self.version,
-            origin,
-            details: Some(details),
-        };
+        let change =
+            ic00::Change { timestamp_nanos: time_ns, canister_version: self.version, origin, details: Some(details) };
         self.history.push_back(change);
         self.history_total += 1;
         while self.history.len() > MAX_HISTORY {

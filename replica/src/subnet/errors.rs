@@ -31,9 +31,8 @@ pub fn method_not_found(id: &Principal, kind: &str, method: &str) -> Rejection {
 }
 
 pub fn composite_in_replicated_mode(id: &Principal, method: &str) -> Rejection {
-    let message = format!(
-        "Error from Canister {id}: Composite query method '{method}' cannot be called in replicated mode"
-    );
+    let message =
+        format!("Error from Canister {id}: Composite query method '{method}' cannot be called in replicated mode");
     Rejection::new(ErrorCode::CompositeQueryCalledInReplicatedMode, message)
 }
 

@@ -23,11 +23,8 @@ impl Subnet {
         } else {
             self.induct(&ingress)?;
         }
-        let status = IngressStatus {
-            sender: ingress.sender,
-            canister_id: ingress.canister_id,
-            state: IngressState::Received,
-        };
+        let status =
+            IngressStatus { sender: ingress.sender, canister_id: ingress.canister_id, state: IngressState::Received };
         self.certified.set_request_status(&ingress.id, &status.state);
         self.history.insert(ingress.id, status, ingress.expiry_ns);
         let request = Request {

@@ -87,10 +87,8 @@ impl Subnet {
             return Err(Rejection::new(ErrorCode::QueryCallGraphLoopDetected, message));
         }
         if graph.stack.len() >= prices::QUERY_CALL_DEPTH {
-            let message = format!(
-                "Composite query calls exceeded the maximum call depth ({}).",
-                prices::QUERY_CALL_DEPTH
-            );
+            let message =
+                format!("Composite query calls exceeded the maximum call depth ({}).", prices::QUERY_CALL_DEPTH);
             return Err(Rejection::new(ErrorCode::QueryCallGraphTooDeep, message));
         }
         self.check_queryable(&id)?;
@@ -125,10 +123,9 @@ impl Subnet {
             let (message, on_cleanup) = match next.take() {
                 Some(next) => next,
                 None => match open.pop_front() {
-                    Some(call) if response.is_none() => (
-                        self.composite_callback(graph, id, &call, caller, instructions),
-                        call.on_cleanup,
-                    ),
+                    Some(call) if response.is_none() => {
+                        (self.composite_callback(graph, id, &call, caller, instructions), call.on_cleanup)
+                    }
                     _ => return answer_of(id, response),
                 },
             };

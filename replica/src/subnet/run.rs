@@ -71,6 +71,7 @@ impl Canister {
             cycle_balance: self.cycles,
             freezing_limit: self.freezing_limit(),
             call_reservation: prices::call_reservation() + prices::CALL_BASE,
+            global_timer_ns: self.global_timer_ns,
             environment_variables: self.settings.environment_variables.clone(),
             data_certificate: None,
             wasm_memory_limit_bytes: self.settings.wasm_memory_limit_bytes,
@@ -371,7 +372,6 @@ impl Canister {
             on_cleanup: call.on_cleanup,
             prepaid_transmission,
             prepaid_execution,
-            deadline_ns,
         });
         if is_full {
             let payload = Payload::from(Err(errors::queue_full(&call.callee)));

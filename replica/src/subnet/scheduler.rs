@@ -93,9 +93,8 @@ impl Subnet {
     /// of a best-effort call or of a stop.
     pub fn next_timer_ns(&self) -> Option<u64> {
         let timers = self.canisters.values().filter_map(|canister| {
-            let is_armed = canister.global_timer_ns != 0
-                && canister.is_running()
-                && canister.exports("canister_global_timer");
+            let is_armed =
+                canister.global_timer_ns != 0 && canister.is_running() && canister.exports("canister_global_timer");
             is_armed.then_some(canister.global_timer_ns)
         });
         let stops = self.canisters.values().filter_map(|canister| match &canister.status {
@@ -127,10 +126,9 @@ impl Subnet {
                 continue;
             }
             let is_due = canister.global_timer_ns != 0 && canister.global_timer_ns <= self.info.time_ns;
-            for (is_due, task, export) in [
-                (is_due, Task::GlobalTimer, "canister_global_timer"),
-                (true, Task::Heartbeat, "canister_heartbeat"),
-            ] {
+            for (is_due, task, export) in
+                [(is_due, Task::GlobalTimer, "canister_global_timer"), (true, Task::Heartbeat, "canister_heartbeat")]
+            {
                 if is_due && canister.exports(export) && !canister.tasks.contains(&task) {
                     canister.tasks.push_back(task);
                 }

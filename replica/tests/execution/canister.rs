@@ -37,6 +37,7 @@ pub fn environment(entry_point: EntryPoint) -> Environment {
             cycle_balance: BALANCE,
             freezing_limit: 1_000,
             call_reservation: 500,
+            global_timer_ns: 4,
             environment_variables: BTreeMap::new(),
             data_certificate: None,
             wasm_memory_limit_bytes: 0,

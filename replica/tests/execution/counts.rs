@@ -99,8 +99,7 @@ fn loops() {
 /// A trap in the middle of a block has paid for all of it.
 #[test]
 fn a_trap_pays_for_its_block() {
-    let mut canister =
-        Canister::new(r#"(module (func (export "canister_update go") nop (unreachable) nop nop))"#);
+    let mut canister = Canister::new(r#"(module (func (export "canister_update go") nop (unreachable) nop nop))"#);
     // entry 1, nop 1, unreachable 1; the block ends there
     assert_eq!(canister.update("go").instructions, 3);
     let mut canister = Canister::new(
@@ -124,18 +123,13 @@ fn bulk_operations_pay_for_every_byte() {
 #[test]
 fn bulk_operations_with_64_bit_memories() {
     let program = |body: &str| {
-        count(&format!(
-            r#"(module (memory i64 1) (data $d "0123456789") (func (export "canister_update go") {body}))"#
-        ))
+        count(&format!(r#"(module (memory i64 1) (data $d "0123456789") (func (export "canister_update go") {body}))"#))
     };
     assert_eq!(program("(memory.fill (i64.const 0) (i32.const 7) (i64.const 1000))"), 1 + 3 + 100 + 1000 + 160_000);
     assert_eq!(program("(memory.copy (i64.const 0) (i64.const 9) (i64.const 1000))"), 1 + 3 + 100 + 1000 + 160_000);
     assert_eq!(program("(memory.init $d (i64.const 0) (i32.const 1) (i32.const 9))"), 1 + 3 + 100 + 9 + 160_000);
     // const 1, load 2, drop 1; const 2, store 2
-    assert_eq!(
-        program("(drop (i64.load (i64.const 8))) (i64.store (i64.const 8) (i64.const 1))"),
-        1 + 4 + 4 + 160_000
-    );
+    assert_eq!(program("(drop (i64.load (i64.const 8))) (i64.store (i64.const 8) (i64.const 1))"), 1 + 4 + 4 + 160_000);
 }
 
 const COUNTER: &str = r#"
@@ -202,9 +196,8 @@ fn performance_counter_of_the_call_context() {
 /// The start function runs as a message of its own, metered; init after it.
 #[test]
 fn start_and_init_are_metered() {
-    let mut canister = Canister::new(
-        r#"(module (memory 1) (func $s nop nop) (start $s) (func (export "canister_init") nop))"#,
-    );
+    let mut canister =
+        Canister::new(r#"(module (memory 1) (func $s nop nop) (start $s) (func (export "canister_init") nop))"#);
     assert_eq!(canister.run(replica::execution::EntryPoint::Start).instructions, 3);
     assert_eq!(canister.run(replica::execution::EntryPoint::Init).instructions, 2);
 }

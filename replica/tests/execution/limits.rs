@@ -9,11 +9,7 @@ fn instruction_limit() {
     let outcome = canister.run_with(update("go"), |environment| environment.instruction_limit = Some(1_000));
     // entry 1, then 2 for every turn: 1,001 is the first count above the limit
     assert_eq!(outcome.instructions, 1_001);
-    assert_trap(
-        outcome,
-        "IC0522",
-        "Canister exceeded the limit of 1000 instructions for single message execution.",
-    );
+    assert_trap(outcome, "IC0522", "Canister exceeded the limit of 1000 instructions for single message execution.");
 }
 
 /// Exactly the limit is enough, and one less is not.
@@ -33,8 +29,7 @@ fn the_limit_itself_may_be_used() {
 fn a_loop_free_stretch_may_overrun() {
     let nops = "nop ".repeat(120);
     let wat = format!(r#"(module (func (export "canister_update go") (if (i32.const 1) (then {nops}))))"#);
-    let outcome =
-        Canister::new(&wat).run_with(update("go"), |environment| environment.instruction_limit = Some(100));
+    let outcome = Canister::new(&wat).run_with(update("go"), |environment| environment.instruction_limit = Some(100));
     // entry 1, const 1, if 2, nops 120
     assert_eq!(outcome.instructions, 124);
     effects(outcome);
@@ -191,7 +186,11 @@ fn missing_functions() {
     assert_trap(canister.update("x"), "IC0536", "Canister has no update method 'x'.");
     assert_trap(canister.query("go"), "IC0536", "Canister has no query method 'go'.");
     let closure = replica::execution::Closure { function: 3, environment: 0 };
-    assert_trap(canister.run(EntryPoint::ReplyCallback(closure)), "IC0513", "non-existent Wasm function 3 from table 0");
+    assert_trap(
+        canister.run(EntryPoint::ReplyCallback(closure)),
+        "IC0513",
+        "non-existent Wasm function 3 from table 0",
+    );
 }
 
 /// A failed message tells what it executed, and the next one starts afresh.

@@ -23,13 +23,48 @@ fn rows() -> Vec<Row> {
 
 /// Operators with effects on control, functions, tables and sizes: counted by hand in `counts.rs`.
 const BY_HAND: &[&str] = &[
-    "unreachable", "nop", "block", "loop", "if", "else", "end", "br", "br_if", "br_table", "return", "call",
-    "call_indirect", "drop", "select", "local.get", "local.set", "local.tee", "global.get", "global.set", "memory.size",
-    "memory.grow", "memory.init", "data.drop", "memory.copy", "memory.fill", "elem.drop", "select (result t)",
-    "table.get", "table.size", "ref.null", "ref.is_null", "ref.func", "return_call", "return_call_indirect",
+    "unreachable",
+    "nop",
+    "block",
+    "loop",
+    "if",
+    "else",
+    "end",
+    "br",
+    "br_if",
+    "br_table",
+    "return",
+    "call",
+    "call_indirect",
+    "drop",
+    "select",
+    "local.get",
+    "local.set",
+    "local.tee",
+    "global.get",
+    "global.set",
+    "memory.size",
+    "memory.grow",
+    "memory.init",
+    "data.drop",
+    "memory.copy",
+    "memory.fill",
+    "elem.drop",
+    "select (result t)",
+    "table.get",
+    "table.size",
+    "ref.null",
+    "ref.is_null",
+    "ref.func",
+    "return_call",
+    "return_call_indirect",
     "(function entry)",
     // Forbidden in canisters.
-    "table.init", "table.copy", "table.fill", "table.set", "table.grow",
+    "table.init",
+    "table.copy",
+    "table.fill",
+    "table.set",
+    "table.grow",
     // The same operator with several types, which no other proposal gives a meaning.
     "select (result t*)",
 ];
@@ -75,8 +110,8 @@ fn shape_of(name: &str) -> (String, Vec<&str>, bool) {
     if ["i32", "i64", "f32", "f64"].contains(&ty) {
         const BINARY: &[&str] = &[
             "eq", "ne", "lt", "gt", "le", "ge", "lt_s", "lt_u", "gt_s", "gt_u", "le_s", "le_u", "ge_s", "ge_u", "add",
-            "sub", "mul", "div", "div_s", "div_u", "rem_s", "rem_u", "and", "or", "xor", "shl", "shr_s", "shr_u", "rotl",
-            "rotr", "min", "max", "copysign",
+            "sub", "mul", "div", "div_s", "div_u", "rem_s", "rem_u", "and", "or", "xor", "shl", "shr_s", "shr_u",
+            "rotl", "rotr", "min", "max", "copysign",
         ];
         if BINARY.contains(&op) {
             return (none, vec![ty, ty], true);
@@ -92,8 +127,8 @@ fn shape_of(name: &str) -> (String, Vec<&str>, bool) {
         "bitselect" => (none, vec!["v128", "v128", "v128"], true),
         "shl" | "shr_s" | "shr_u" => (none, vec!["v128", "i32"], true),
         _ if op.starts_with("extract_lane") => ("0".to_string(), vec!["v128"], true),
-        "not" | "any_true" | "all_true" | "bitmask" | "abs" | "neg" | "popcnt" | "sqrt" | "ceil" | "floor" | "trunc"
-        | "nearest" => (none, vec!["v128"], true),
+        "not" | "any_true" | "all_true" | "bitmask" | "abs" | "neg" | "popcnt" | "sqrt" | "ceil" | "floor"
+        | "trunc" | "nearest" => (none, vec!["v128"], true),
         _ if ["extend_", "extadd_", "convert_", "demote_", "promote_", "trunc_sat_"]
             .iter()
             .any(|prefix| op.starts_with(prefix)) =>
@@ -142,5 +177,9 @@ fn every_plain_operator_costs_what_the_table_says() {
     let by_hand = rows.iter().filter(|row| BY_HAND.contains(&row.name.as_str())).count();
     assert_eq!(by_hand, BY_HAND.len());
     // Loads and stores, and nothing else, differ in canisters with 64-bit memories.
-    assert!(rows.iter().filter(|row| row.cost32 != row.cost64).all(|row| row.name.contains("load") || row.name.contains("store")));
+    assert!(
+        rows.iter()
+            .filter(|row| row.cost32 != row.cost64)
+            .all(|row| row.name.contains("load") || row.name.contains("store"))
+    );
 }

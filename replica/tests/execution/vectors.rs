@@ -33,8 +33,7 @@ fn a_query_export_counts_like_the_renamed_update() {
     for program in ["pages", "bulk", "control"] {
         let text = std::fs::read_to_string(vectors().join(format!("{program}.wat"))).unwrap();
         let renamed = text.replace("canister_update go", "canister_query go");
-        let update =
-            MeterRequest { export: "canister_update go".into(), query: true, ..MeterRequest::default() };
+        let update = MeterRequest { export: "canister_update go".into(), query: true, ..MeterRequest::default() };
         for query in [true, false] {
             let request = MeterRequest { export: "canister_query go".into(), query, ..MeterRequest::default() };
             assert_eq!(

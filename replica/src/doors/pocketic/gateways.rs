@@ -2,7 +2,7 @@
 
 use super::types::{HttpGatewayBackend, HttpGatewayConfig, HttpGatewayDetails, HttpGatewayInfo};
 use crate::doors::network::Network;
-use crate::doors::network_router;
+use crate::doors::{network_router, without_delay};
 use std::sync::{Mutex, PoisonError};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -37,7 +37,7 @@ impl Gateways {
         let port = listener.local_addr().map_err(|e| format!("the gateway's port is unknown: {e}"))?.port();
         let domains = config.domains.clone().unwrap_or_else(|| vec![DEFAULT_DOMAIN.into()]);
         let (stop, stopped) = oneshot::channel::<()>();
-        let serving = axum::serve(listener, network_router(network, domains)).with_graceful_shutdown(async {
+        let serving = axum::serve(without_delay(listener), network_router(network, domains)).with_graceful_shutdown(async {
             // A sender that was dropped stops the gateway as well.
             let _ = stopped.await;
         });

@@ -141,8 +141,11 @@ pub(super) fn link<I: Word>(linker: &mut Linker<MessageState>) -> wasmtime::Resu
         let closure = closure(function, environment)?;
         let call = state.call_in_preparation("call_on_cleanup", MAY_CALL)?;
         if call.on_cleanup.is_some() {
-            return Err(Failure::Toolchain("ic0.call_on_cleanup can be called at most once between `ic0.call_new` and \
-                 `ic0.call_perform`".to_string()));
+            return Err(Failure::Toolchain(
+                "ic0.call_on_cleanup can be called at most once between `ic0.call_new` and \
+                 `ic0.call_perform`"
+                    .to_string(),
+            ));
         }
         call.on_cleanup = Some(closure);
         Ok(())

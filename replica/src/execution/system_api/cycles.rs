@@ -1,6 +1,6 @@
 //! Cycles: balance, what came with a message, burning, and what operations cost.
 
-use super::state::{Kind, MessageState};
+use super::state::{Kind, MessageState, heap_error};
 use super::{Word, fixed, sized};
 use crate::execution::costs;
 use crate::execution::failure::{Failure, TrapKind};
@@ -34,8 +34,11 @@ impl MessageState {
 
     /// Threshold keys do not exist on this subnet: curves are told from unknown keys, and that is all.
     fn key_cost(&self, method: &str, source: u64, len: u64, curve: u32, curves: u32) -> Result<u32, Failure> {
-        let name = self.read_heap(&format!("ic0.{method} heap"), source, len)?;
-        if let Err(error) = std::str::from_utf8(&name) {
+        self.check_heap(&format!("ic0.{method} heap"), source, len)?;
+        // SAFETY: the slice is dropped before anything else accesses the heap.
+        let name = unsafe { self.heap.read(source, len) };
+        let name = name.ok_or(Failure::Trapped(TrapKind::HeapOutOfBounds))?.map_err(heap_error)?;
+        if let Err(error) = std::str::from_utf8(name) {
             return Err(Failure::Toolchain(format!("Failed to decode key name: {error}")));
         }
         Ok(if curve < curves { UNKNOWN_KEY } else { UNKNOWN_CURVE_OR_ALGORITHM })
@@ -107,9 +110,8 @@ pub(super) fn link<I: Word>(linker: &mut Linker<MessageState>) -> wasmtime::Resu
     });
     fixed!(linker, "cost_http_request", |state, request_bytes: u64, max_response_bytes: u64, target: I| -> () {
         let (base, per_request_byte, per_response_byte) = costs::HTTP_REQUEST_CYCLES;
-        let cost = base
-            + u128::from(request_bytes) * per_request_byte
-            + u128::from(max_response_bytes) * per_response_byte;
+        let cost =
+            base + u128::from(request_bytes) * per_request_byte + u128::from(max_response_bytes) * per_response_byte;
         state.write_cycles("cost_http_request", target.to_u64(), cost)
     });
     fixed!(linker, "cost_http_request_v2", |state, _source: I, _len: I, _target: I| -> () {

@@ -93,7 +93,7 @@ pub(super) fn link<I: Word>(linker: &mut Linker<MessageState>) -> wasmtime::Resu
     });
     fixed!(linker, "global_timer_set", |state, time_ns: u64| -> u64 {
         state.only_in("global_timer_set", MAY_SET_TIMER)?;
-        let previous = state.effects.global_timer_ns.unwrap_or(0);
+        let previous = state.effects.global_timer_ns.unwrap_or(state.system.global_timer_ns);
         state.effects.global_timer_ns = Some(time_ns);
         Ok(previous)
     });
@@ -101,9 +101,7 @@ pub(super) fn link<I: Word>(linker: &mut Linker<MessageState>) -> wasmtime::Resu
         match counter {
             0 => Ok(state.executed()),
             1 => Ok(state.message.call_context_instructions.saturating_add(state.executed())),
-            _ => {
-                Err(Failure::Contract(format!("Error getting performance counter type {counter}"), "", ""))
-            }
+            _ => Err(Failure::Contract(format!("Error getting performance counter type {counter}"), "", "")),
         }
     });
 

@@ -52,7 +52,11 @@ pub(super) fn linker(engine: &wasmtime::Engine, memory64: bool) -> wasmtime::Res
     linker.func_wrap(HOST_MODULE, OUT_OF_INSTRUCTIONS, |mut caller: Host<'_>| {
         run(&mut caller, MessageState::out_of_instructions)
     })?;
-    if memory64 { link::<u64>(&mut linker)? } else { link::<u32>(&mut linker)? }
+    if memory64 {
+        link::<u64>(&mut linker)?
+    } else {
+        link::<u32>(&mut linker)?
+    }
     Ok(linker)
 }
 
@@ -65,10 +69,7 @@ fn link<I: Word>(linker: &mut Linker<MessageState>) -> wasmtime::Result<()> {
 }
 
 /// Runs a step of a system call; a failure is kept for the outcome and ends the Wasm code.
-fn run<T>(
-    caller: &mut Host<'_>,
-    step: impl FnOnce(&mut MessageState) -> Result<T, Failure>,
-) -> wasmtime::Result<T> {
+fn run<T>(caller: &mut Host<'_>, step: impl FnOnce(&mut MessageState) -> Result<T, Failure>) -> wasmtime::Result<T> {
     let state = caller.data_mut();
     step(state).map_err(|failure| {
         state.failure = Some(failure);

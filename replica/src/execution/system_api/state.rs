@@ -244,11 +244,7 @@ impl MessageState {
 
     /// Whether replies may be long only in queries.
     pub(super) fn max_reply_bytes(&self) -> u64 {
-        if self.kind.is_in(Kind::NON_REPLICATED) {
-            costs::MAX_QUERY_REPLY_BYTES
-        } else {
-            costs::MAX_REPLY_BYTES
-        }
+        if self.kind.is_in(Kind::NON_REPLICATED) { costs::MAX_QUERY_REPLY_BYTES } else { costs::MAX_REPLY_BYTES }
     }
 
     /// Adds a line to the canister's log.

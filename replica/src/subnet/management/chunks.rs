@@ -39,10 +39,8 @@ impl Subnet {
             canister.chunks.insert(hash, args.chunk);
             if let Err(missing) = canister.withdraw(cost) {
                 canister.chunks.remove(&hash);
-                let message = format!(
-                    "Error from Wasm chunk store: {}",
-                    errors::out_of_cycles_text(&id, Some(missing))
-                );
+                let message =
+                    format!("Error from Wasm chunk store: {}", errors::out_of_cycles_text(&id, Some(missing)));
                 return Err(Rejection::new(ErrorCode::CanisterOutOfCycles, message));
             }
             canister.counters.cycles.execution += cost;
@@ -67,7 +65,11 @@ impl Subnet {
     }
 
     /// Puts the module of an `install_chunked_code` together.
-    pub(super) fn assemble_chunks(&self, args: &ic00::InstallChunkedCodeArgs, call: &Call) -> Result<Vec<u8>, Rejection> {
+    pub(super) fn assemble_chunks(
+        &self,
+        args: &ic00::InstallChunkedCodeArgs,
+        call: &Call,
+    ) -> Result<Vec<u8>, Rejection> {
         let store_id = args.store_canister.unwrap_or(args.target_canister);
         let store = self.canisters.get(&store_id).ok_or_else(|| errors::canister_not_found(&store_id))?;
         let may_read = store.settings.controllers.contains(&call.sender) || call.sender == store_id;
@@ -80,9 +82,7 @@ impl Subnet {
                 errors::contract_violation("Error from Wasm chunk store: Chunk hash is invalid. The length is not 32.")
             })?;
             let chunk = store.chunks.get(&hash).ok_or_else(|| {
-                errors::contract_violation(format!(
-                    "Error from Wasm chunk store: Chunk hash {hash:?} was not found."
-                ))
+                errors::contract_violation(format!("Error from Wasm chunk store: Chunk hash {hash:?} was not found."))
             })?;
             if (module.len() + chunk.len()) as u64 > prices::MAX_MODULE_BYTES {
                 let message = format!("Wasm module is larger than {} bytes", prices::MAX_MODULE_BYTES);

@@ -1,11 +1,11 @@
 //! `install_code` and `install_chunked_code`: one message, all of it or nothing.
 
+use super::super::Subnet;
 use super::super::canister::{Canister, Code, LowMemoryHook};
 use super::super::errors;
 use super::super::prices;
 use super::super::run::{SubnetInfo, plain_message};
 use super::super::types::{ErrorCode, Rejection};
-use super::super::Subnet;
 use super::{Call, decode, unit_reply};
 use crate::execution::{Engine, EntryPoint, Instance, Module, Outcome, StableMemory, Trap};
 use candid::Principal;
@@ -174,12 +174,7 @@ impl Installer<'_> {
     }
 
     /// Upgrade: pre_upgrade of the old module, then start and post_upgrade of the new one on the old stable memory.
-    fn upgrade(
-        &mut self,
-        module: &Module,
-        flags: ic00::UpgradeFlags,
-        argument: &[u8],
-    ) -> Result<Instance, Rejection> {
+    fn upgrade(&mut self, module: &Module, flags: ic00::UpgradeFlags, argument: &[u8]) -> Result<Instance, Rejection> {
         let Some(mut old) = self.canister.code.take() else { return Err(errors::no_wasm_module(&self.canister.id)) };
         let result = check_persistence(&old.module, flags).and_then(|()| {
             old.instance.checkpoint();
@@ -216,9 +211,8 @@ impl Installer<'_> {
         let empty = StableMemory::new().map_err(out_of_memory)?;
         let mut new = Instance::new(self.engine, module, placeholder).map_err(|trap| self.trapped(trap))?;
         new.replace_stable(old.instance.replace_stable(empty));
-        let result = self
-            .run_if_exported(module, &mut new, START_EXPORT, EntryPoint::Start, &[], &mut changes)
-            .and_then(|()| {
+        let result =
+            self.run_if_exported(module, &mut new, START_EXPORT, EntryPoint::Start, &[], &mut changes).and_then(|()| {
                 let entry_point = EntryPoint::PostUpgrade;
                 self.run_if_exported(module, &mut new, "canister_post_upgrade", entry_point, argument, &mut changes)
             });

@@ -130,11 +130,8 @@ impl Subnet {
         let id = args.canister_id;
         let deadline_ns = self.info.time_ns.saturating_add(prices::STOP_TIMEOUT_NS);
         let canister = self.canisters.get_mut(&id).ok_or_else(|| errors::canister_not_found(&id))?;
-        let request = StopRequest {
-            origin: call.origin.clone(),
-            cycles: std::mem::take(&mut call.cycles),
-            deadline_ns,
-        };
+        let request =
+            StopRequest { origin: call.origin.clone(), cycles: std::mem::take(&mut call.cycles), deadline_ns };
         match &mut canister.status {
             Status::Stopped => {
                 call.cycles = request.cycles;
@@ -193,4 +190,3 @@ impl Subnet {
 fn is_canister_id(id: &Principal) -> bool {
     matches!(id.as_slice(), [_, _, _, _, _, _, _, _, 1, 1])
 }
-

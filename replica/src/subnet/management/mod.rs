@@ -104,7 +104,20 @@ impl Method {
         }
     }
 
-    /// The canister that the call is about, which pays for it and must not be busy.
+    /// Whether the call waits until a message of several slices that runs on its canister is over.
+    fn waits_for_canister(self) -> bool {
+        !matches!(
+            self,
+            Method::CanisterStatus
+                | Method::CanisterInfo
+                | Method::CanisterMetadata
+                | Method::DepositCycles
+                | Method::ProvisionalTopUpCanister
+                | Method::StoredChunks
+        )
+    }
+
+    /// The canister that the call is about, which pays for it.
     fn target(self, argument: &[u8]) -> Result<Option<Principal>, Rejection> {
         #[derive(CandidType, Deserialize)]
         struct TargetCanister {
@@ -167,12 +180,15 @@ impl Subnet {
         }
     }
 
-    /// Executes all waiting management calls whose canister is not busy; true if there were any.
+    /// Executes all waiting management calls, but for those whose canister is busy; true if there were any.
     pub(super) fn execute_management(&mut self, summary: &mut RoundSummary) -> bool {
         let mut has_moved = false;
         for request in std::mem::take(&mut self.management) {
-            let target = Method::from_name(&request.method).and_then(|method| method.target(&request.argument));
+            let method = Method::from_name(&request.method);
+            let waits = method.as_ref().is_ok_and(|method| method.waits_for_canister());
+            let target = method.and_then(|method| method.target(&request.argument));
             if let Ok(Some(id)) = target
+                && waits
                 && self.is_busy(&id)
             {
                 self.management.push_back(request);
@@ -281,8 +297,8 @@ impl Subnet {
     fn check_controller(&self, id: &Principal, call: &Call, method: Method) -> Result<(), Rejection> {
         let canister = self.canisters.get(id).ok_or_else(|| errors::canister_not_found(id))?;
         let settings = &canister.settings;
-        let may_see = method == Method::CanisterStatus
-            && (call.sender == *id || settings.status_visible_to(&call.sender));
+        let may_see =
+            method == Method::CanisterStatus && (call.sender == *id || settings.status_visible_to(&call.sender));
         // A canister may change its own settings only as its own controller, but manages its own chunk store.
         let is_own_store = call.sender == *id
             && matches!(method, Method::UploadChunk | Method::StoredChunks | Method::ClearChunkStore);

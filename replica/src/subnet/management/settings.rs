@@ -107,8 +107,7 @@ pub fn changed_settings(canister: &Canister, new: ic00::CanisterSettings) -> Res
 
 fn environment_variables(variables: Vec<ic00::EnvironmentVariable>) -> Result<BTreeMap<String, String>, Rejection> {
     if variables.len() > MAX_ENVIRONMENT_VARIABLES {
-        let message =
-            format!("Too many environment variables: {} (max: {MAX_ENVIRONMENT_VARIABLES})", variables.len());
+        let message = format!("Too many environment variables: {} (max: {MAX_ENVIRONMENT_VARIABLES})", variables.len());
         return Err(errors::invalid_payload(message));
     }
     let mut by_name = BTreeMap::new();

@@ -103,6 +103,21 @@ fn a_trap_in_a_callback_runs_cleanup_and_keeps_what_came_before() {
 }
 
 #[test]
+fn a_trap_in_cleanup_is_told_beside_the_callbacks() {
+    let wat = CANISTER_WAT.replace("(func $on_cleanup (param i32) (call $bump (i32.const 8)))", {
+        "(func $on_cleanup (param i32) (call $bump (i32.const 8)) unreachable)"
+    });
+    let (mut net, b) = Net::with_canister();
+    let a = net.install_wat(&wat);
+    let rejection = net.call(a, "call_then_trap", call_argument(0, &b, "inc", b"")).expect_err("it traps");
+    assert_eq!(rejection.error_code, ErrorCode::CanisterTrapped);
+    assert_eq!(rejection.message.matches("Canister trapped: unreachable").count(), 2, "{}", rejection.message);
+    assert!(rejection.message.contains("\n\ncall_on_cleanup also failed:\n\n"), "{}", rejection.message);
+    assert_eq!(net.words(a)[..2], [0, 0]);
+    assert!(net.canister(&a).calls.is_empty());
+}
+
+#[test]
 fn a_reply_may_come_before_the_calls_end_and_callbacks_run_on() {
     let (mut net, a) = Net::with_canister();
     let b = net.create_installed();
@@ -143,8 +158,7 @@ fn a_full_queue_answers_at_once() {
     // Every open call sets cycles aside; the balance must hold five hundred of them.
     net.subnet.add_cycles(&a, 100 * T).expect("it exists");
     let argument = call_argument(0, &b, "inc", b"");
-    let messages: Vec<_> =
-        (0..501).map(|_| net.submit(a, "call", argument.clone()).expect("accepted")).collect();
+    let messages: Vec<_> = (0..501).map(|_| net.submit(a, "call", argument.clone()).expect("accepted")).collect();
     while !net.canister(&a).ingress.is_empty() {
         net.subnet.execute_round();
     }
@@ -187,7 +201,8 @@ fn raw_rand_depends_on_the_seed_and_on_nothing_else() {
     let draw = |seed: u8| {
         let mut net = Net::with_seed(seed);
         let id = net.create_installed();
-        let argument = call_argument(0, &Principal::management_canister(), "raw_rand", &candid::encode_args(()).unwrap());
+        let argument =
+            call_argument(0, &Principal::management_canister(), "raw_rand", &candid::encode_args(()).unwrap());
         let first = net.call(id, "call", argument.clone()).expect("random bytes");
         let second = net.call(id, "call", argument).expect("random bytes");
         assert_ne!(first, second);

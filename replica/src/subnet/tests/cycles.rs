@@ -90,7 +90,10 @@ fn a_frozen_canister_refuses_and_thaws() {
     let settings = ic00::CanisterSettings { freezing_threshold: Some((1_u64 << 40).into()), ..Default::default() };
     net.update_settings(id, settings).expect("settings change");
     let rejection = net.call(id, "inc", vec![]).expect_err("it is frozen");
-    assert_eq!((rejection.error_code, rejection.reject_code), (ErrorCode::CanisterOutOfCycles, RejectCode::SysTransient));
+    assert_eq!(
+        (rejection.error_code, rejection.reject_code),
+        (ErrorCode::CanisterOutOfCycles, RejectCode::SysTransient)
+    );
     let needed = prices::ingress(3) + net.canister(&id).freezing_limit() - net.cycles(&id);
     assert_eq!(rejection, errors::out_of_cycles(&id, Some(needed)));
     // Others are not told how much is missing.

@@ -98,10 +98,8 @@ fn a_trapping_pre_upgrade_stops_the_upgrade_unless_it_is_skipped() {
     let flags = ic00::UpgradeFlags { skip_pre_upgrade: Some(true), wasm_memory_persistence: None };
     net.install(id, Upgrade(Some(flags)), wasm(), vec![]).expect("it upgrades");
     assert_eq!(number(net.call(id, "inc", vec![])), 1);
-    let flags = ic00::UpgradeFlags {
-        skip_pre_upgrade: None,
-        wasm_memory_persistence: Some(ic00::WasmMemoryPersistence::Keep),
-    };
+    let flags =
+        ic00::UpgradeFlags { skip_pre_upgrade: None, wasm_memory_persistence: Some(ic00::WasmMemoryPersistence::Keep) };
     let result = net.install(id, Upgrade(Some(flags)), wasm(), vec![]);
     assert_eq!(error_code(result), ErrorCode::CanisterContractViolation);
 }

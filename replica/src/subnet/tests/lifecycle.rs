@@ -177,6 +177,22 @@ fn starting_cancels_a_stop_and_a_stop_times_out() {
 }
 
 #[test]
+fn a_busy_canister_tells_its_status_and_stops_when_its_message_is_over() {
+    let (mut net, id) = Net::with_canister();
+    net.hold(&id);
+    assert_eq!(net.status(id).status, ic00::CanisterStatusType::Running);
+    let args = candid::encode_one(ic00::CanisterIdRecord { canister_id: id }).expect("it encodes");
+    let stop = net.submit(Principal::management_canister(), "stop_canister", args).expect("accepted");
+    for _ in 0..5 {
+        assert!(!net.subnet.execute_round().idle);
+    }
+    assert_eq!(net.answer(&stop), None);
+    net.release(&id);
+    net.subnet.execute_round();
+    assert_eq!(net.answer(&stop), Some(Ok(management::unit_reply())));
+}
+
+#[test]
 fn only_a_stopped_canister_is_deleted() {
     let (mut net, id) = Net::with_canister();
     let rejection = net.about("delete_canister", id).expect_err("it runs");
@@ -241,43 +257,52 @@ fn settings_out_of_range_change_nothing() {
     let variable = |name: &str| ic00::EnvironmentVariable { name: name.to_string(), value: String::new() };
     let huge = candid::Nat::parse(b"340282366920938463463374607431768211456").expect("a number");
     let cases = [
-        bad(ErrorCode::CanisterContractViolation, ic00::CanisterSettings {
-            compute_allocation: Some(101_u64.into()),
-            freezing_threshold: Some(1_u64.into()),
-            ..Default::default()
-        }),
-        bad(ErrorCode::InsufficientMemoryAllocation, ic00::CanisterSettings {
-            memory_allocation: Some(1_u64.into()),
-            ..Default::default()
-        }),
-        bad(ErrorCode::InsufficientCyclesInMemoryAllocation, ic00::CanisterSettings {
-            memory_allocation: Some((1_u64 << 40).into()),
-            ..Default::default()
-        }),
-        bad(ErrorCode::InsufficientCyclesInComputeAllocation, ic00::CanisterSettings {
-            compute_allocation: Some(100_u64.into()),
-            ..Default::default()
-        }),
-        bad(ErrorCode::InvalidManagementPayload, ic00::CanisterSettings {
-            reserved_cycles_limit: Some(huge.clone()),
-            ..Default::default()
-        }),
-        bad(ErrorCode::CanisterContractViolation, ic00::CanisterSettings {
-            freezing_threshold: Some(huge),
-            ..Default::default()
-        }),
-        bad(ErrorCode::InvalidManagementPayload, ic00::CanisterSettings {
-            controllers: Some((0..11).map(canister_id).collect()),
-            ..Default::default()
-        }),
-        bad(ErrorCode::InvalidManagementPayload, ic00::CanisterSettings {
-            environment_variables: Some(vec![variable(&"n".repeat(129))]),
-            ..Default::default()
-        }),
-        bad(ErrorCode::InvalidManagementPayload, ic00::CanisterSettings {
-            environment_variables: Some(vec![variable("twice"), variable("twice")]),
-            ..Default::default()
-        }),
+        bad(
+            ErrorCode::CanisterContractViolation,
+            ic00::CanisterSettings {
+                compute_allocation: Some(101_u64.into()),
+                freezing_threshold: Some(1_u64.into()),
+                ..Default::default()
+            },
+        ),
+        bad(
+            ErrorCode::InsufficientMemoryAllocation,
+            ic00::CanisterSettings { memory_allocation: Some(1_u64.into()), ..Default::default() },
+        ),
+        bad(
+            ErrorCode::InsufficientCyclesInMemoryAllocation,
+            ic00::CanisterSettings { memory_allocation: Some((1_u64 << 40).into()), ..Default::default() },
+        ),
+        bad(
+            ErrorCode::InsufficientCyclesInComputeAllocation,
+            ic00::CanisterSettings { compute_allocation: Some(100_u64.into()), ..Default::default() },
+        ),
+        bad(
+            ErrorCode::InvalidManagementPayload,
+            ic00::CanisterSettings { reserved_cycles_limit: Some(huge.clone()), ..Default::default() },
+        ),
+        bad(
+            ErrorCode::CanisterContractViolation,
+            ic00::CanisterSettings { freezing_threshold: Some(huge), ..Default::default() },
+        ),
+        bad(
+            ErrorCode::InvalidManagementPayload,
+            ic00::CanisterSettings { controllers: Some((0..11).map(canister_id).collect()), ..Default::default() },
+        ),
+        bad(
+            ErrorCode::InvalidManagementPayload,
+            ic00::CanisterSettings {
+                environment_variables: Some(vec![variable(&"n".repeat(129))]),
+                ..Default::default()
+            },
+        ),
+        bad(
+            ErrorCode::InvalidManagementPayload,
+            ic00::CanisterSettings {
+                environment_variables: Some(vec![variable("twice"), variable("twice")]),
+                ..Default::default()
+            },
+        ),
     ];
     for (code, settings) in cases {
         assert_eq!(error_code(net.update_settings(id, settings)), code);

@@ -36,8 +36,7 @@ impl Net {
     }
 
     fn with_seed(seed: u8) -> Self {
-        let config =
-            SubnetConfig { seed: [seed; 32], cache_dir: None, start_time_ns: START_NS, benchmark: false };
+        let config = SubnetConfig { seed: [seed; 32], cache_dir: None, start_time_ns: START_NS, benchmark: false };
         let subnet = Subnet::new(config).expect("a subnet starts");
         Net { subnet, sender: Principal::anonymous(), next_message: 0 }
     }
@@ -66,7 +65,8 @@ impl Net {
     }
 
     fn install(&mut self, id: Principal, mode: ic00::CanisterInstallMode, wasm: Vec<u8>, arg: Vec<u8>) -> CallResult {
-        let args = ic00::InstallCodeArgs { mode, canister_id: id, wasm_module: wasm, arg, sender_canister_version: None };
+        let args =
+            ic00::InstallCodeArgs { mode, canister_id: id, wasm_module: wasm, arg, sender_canister_version: None };
         let result = self.manage("install_code", (args,));
         self.settle();
         result
@@ -89,7 +89,10 @@ impl Net {
     }
 
     fn update_settings(&mut self, canister_id: Principal, settings: ic00::CanisterSettings) -> CallResult {
-        self.manage("update_settings", (ic00::UpdateSettingsArgs { canister_id, settings, sender_canister_version: None },))
+        self.manage(
+            "update_settings",
+            (ic00::UpdateSettingsArgs { canister_id, settings, sender_canister_version: None },),
+        )
     }
 
     fn status(&mut self, id: Principal) -> ic00::CanisterStatusResult {

@@ -74,7 +74,8 @@ fn logs_are_kept_and_shown_to_those_who_may() {
     let management = Principal::management_canister();
     let reply = net.query(management, "fetch_canister_logs", argument.clone()).expect("logs");
     let logs: ic00::FetchCanisterLogsResult = candid::decode_one(&reply).expect("it decodes");
-    let lines: Vec<_> = logs.canister_log_records.iter().map(|record| String::from_utf8_lossy(&record.content)).collect();
+    let lines: Vec<_> =
+        logs.canister_log_records.iter().map(|record| String::from_utf8_lossy(&record.content)).collect();
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert_eq!(lines[0], "first");
     assert!(lines[1].starts_with("[TRAP]: ") && lines[1].contains("second"), "{lines:?}");
@@ -85,11 +86,52 @@ fn logs_are_kept_and_shown_to_those_who_may() {
     assert_eq!(rejection.error_code, ErrorCode::CanisterRejectedMessage);
     assert_eq!(rejection.message, format!("Caller {} is not allowed to access canister logs", net.sender));
     net.sender = Principal::anonymous();
-    let settings =
-        ic00::CanisterSettings { log_visibility: Some(ic00::LogVisibility::Public), ..Default::default() };
+    let settings = ic00::CanisterSettings { log_visibility: Some(ic00::LogVisibility::Public), ..Default::default() };
     net.update_settings(id, settings).expect("settings change");
     net.sender = Principal::from_slice(&[3; 3]);
     net.query(management, "fetch_canister_logs", argument).expect("logs");
     let rejection = net.about("fetch_canister_logs", id).expect_err("only queries read logs");
     assert_eq!(rejection.error_code, ErrorCode::CanisterRejectedMessage);
+}
+
+#[test]
+fn the_status_is_told_to_queries_of_those_who_may_see_it() {
+    let (mut net, id) = Net::with_canister();
+    let management = Principal::management_canister();
+    let argument = candid::encode_one(ic00::CanisterIdRecord { canister_id: id }).expect("it encodes");
+    let reply = net.query(management, "canister_status", argument.clone()).expect("the status");
+    let status: ic00::CanisterStatusResult = candid::decode_one(&reply).expect("it decodes");
+    assert_eq!(status.cycles, candid::Nat::from(net.cycles(&id)));
+    let memory = net.canister(&id).memory();
+    assert_eq!((memory.heap, memory.stable, memory.wasm), (2 * 65_536, 0, wasm().len() as u64));
+    assert_eq!(status.memory_size, candid::Nat::from(memory.total()));
+    net.sender = Principal::from_slice(&[3; 3]);
+    let rejection = net.query(management, "canister_status", argument.clone()).expect_err("not visible");
+    assert_eq!(rejection, errors::not_controller_ingress(&id, "canister_status"));
+    assert!(net.query(management, "start_canister", argument).is_err(), "no update runs as a query");
+}
+
+#[test]
+fn a_composite_query_stays_within_the_budget_of_its_call_graph() {
+    // Each call costs the graph fifty million instructions beside its own, so a hundred calls are too many.
+    let wat = CANISTER_WAT.replace(
+        "(func $on_reply (param i32)",
+        r#"(func (export "canister_composite_query forever") (call $arg_copy (i32.const 1024) (i32.const 0) (call $arg_size))
+             (i32.store (i32.const 512) (call $arg_size)) (call $again (i32.const 0)))
+           (func $again (param i32)
+             (call $bump (i32.const 0))
+             (call $call_new (i32.const 1024) (i32.load (i32.const 512)) (i32.const 600) (i32.const 3)
+               (i32.const 6) (i32.const 0) (i32.const 1) (i32.const 0))
+             (drop (call $call_perform)))
+           (func $on_reply (param i32)"#,
+    );
+    let wat = wat
+        .replace("$on_reply_silent))", "$on_reply_silent $again))")
+        .replace("(memory (export", r#"(data (i32.const 600) "get") (memory (export"#);
+    let mut net = Net::new();
+    let id = net.install_wat(&wat);
+    let other = net.create_installed();
+    let result = net.query(id, "forever", other.as_slice().to_vec());
+    assert_eq!(error_code(result), ErrorCode::QueryCallGraphTotalInstructionLimitExceeded);
+    assert_eq!((net.counter(id), net.counter(other)), (0, 0));
 }

@@ -225,3 +225,30 @@ fn the_same_inputs_give_the_same_state() {
     };
     assert_eq!(run(), run());
 }
+
+#[test]
+fn the_version_counts_changes_and_nothing_else() {
+    let (mut net, id) = Net::with_canister();
+    let version = |net: &mut Net| number(net.query(id, "version", vec![]));
+    let installed = version(&mut net);
+    net.call(id, "inc", vec![]).expect("a reply");
+    assert_eq!(version(&mut net), installed + 1);
+    net.call(id, "inc_and_trap", vec![]).expect_err("a trap");
+    net.call(id, "get", vec![]).expect("a reply");
+    let after_query = version(&mut net);
+    net.update_settings(id, ic00::CanisterSettings::default()).expect("settings change");
+    assert_eq!(version(&mut net), after_query + 1);
+    assert_eq!(net.status(id).version, after_query + 1);
+}
+
+#[test]
+fn a_benchmarking_subnet_gives_queries_more_instructions() {
+    let wat = CANISTER_WAT.replace(r#"(export "canister_update spin")"#, r#"(export "canister_query spin")"#);
+    // Nine instructions a turn: over the five billion that a query has elsewhere.
+    let turns = 560_000_000_u64.to_le_bytes().to_vec();
+    let mut net = Net::new();
+    let id = net.install_wat(&wat);
+    assert_eq!(error_code(net.query(id, "spin", turns.clone())), ErrorCode::CanisterInstructionLimitExceeded);
+    net.subnet.info.benchmark = true;
+    net.query(id, "spin", turns).expect("a reply");
+}

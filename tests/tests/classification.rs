@@ -1,0 +1,158 @@
+//! EfficientNet-Lite0 on real photos, through the `pocket-ic` crate.
+
+use end_to_end_tests::models::{classify_request, efficientnet, magika, magika_request, photo};
+use end_to_end_tests::pocket::Pocket;
+use onnx_canister_interface::{Classification, ClassifyInput, Error, InferenceAccess, ModelRef, SettingsPatch};
+use serde::Deserialize;
+use serde_bytes::ByteBuf;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// Cycles a message costs before its first instruction, and an ingress message before its first byte (13 nodes).
+const MESSAGE_BASE_CYCLES: u128 = 5_000_000;
+const INGRESS_BASE_CYCLES: u128 = 1_200_000;
+const INGRESS_CYCLES_PER_BYTE: u128 = 2_000;
+
+/// The acceptance figure: one 224x224 photo, asked and answered.
+const CLASSIFY_WALL_MAX: Duration = Duration::from_secs(2);
+
+#[derive(Deserialize)]
+struct Expected {
+    images: BTreeMap<String, Vec<ExpectedLabel>>,
+}
+
+#[derive(Deserialize)]
+struct ExpectedLabel {
+    index: u32,
+    label: String,
+    score: f32,
+}
+
+#[test]
+fn real_photos_get_the_labels_that_onnxruntime_gives_them() {
+    let pocket = Pocket::new(None);
+    let model = pocket.deploy_model(&efficientnet());
+
+    let expected: Expected = serde_json::from_slice(&photo("crop224/expected.json")).expect("expected.json");
+    assert!(expected.images.len() >= 4);
+    for (name, top_five) in &expected.images {
+        let request = classify_request(&model, photo(&format!("crop224/{name}")));
+        let started = Instant::now();
+        let answer: Classification = pocket.update("classify", request.clone()).expect("classify");
+        let wall = started.elapsed();
+        assert_eq!(answer.labels.len(), 5, "{name}");
+        for (got, expected) in answer.labels.iter().zip(top_five) {
+            assert_eq!(got.index, expected.index, "{name}: {:?}", answer.labels);
+            assert_eq!(got.label, expected.label, "{name}");
+            assert!((got.score - expected.score).abs() <= 1e-4, "{name}: {} and {}", got.score, expected.score);
+        }
+        assert!(wall <= CLASSIFY_WALL_MAX, "{name}: {wall:?}");
+
+        let query: Classification = pocket.query("classify_query", request).expect("classify_query");
+        assert_eq!(query.labels, answer.labels, "{name}: a query gives the same bits");
+    }
+    a_whole_photo_is_a_cat(&pocket, &model);
+    instructions_reported_are_instructions_charged(&pocket, &model);
+    pausing_at_every_node_changes_no_bit(&pocket, &model);
+}
+
+fn a_whole_photo_is_a_cat(pocket: &Pocket, model: &ModelRef) {
+    let answer: Classification =
+        pocket.update("classify", classify_request(model, photo("chelsea.png"))).expect("classify");
+    assert!(answer.labels[0].label.contains("cat"), "{:?}", answer.labels);
+    assert!(answer.cost.decode_instructions > 0 && answer.cost.decode_instructions < answer.cost.instructions);
+}
+
+/// The canister's own count, against what the network took from its balance.
+fn instructions_reported_are_instructions_charged(pocket: &Pocket, model: &ModelRef) {
+    let image = photo("crop224/chelsea.png");
+    let request = classify_request(model, image);
+    let argument = candid::encode_one(&request).expect("argument");
+    let before = pocket.ic.cycle_balance(pocket.id);
+    let answer: Classification = pocket.update("classify", request).expect("classify");
+    let charged = before - pocket.ic.cycle_balance(pocket.id);
+    // The ingress fee is for the whole message; what is not argument is a few hundred bytes of envelope.
+    let ingress = INGRESS_BASE_CYCLES + INGRESS_CYCLES_PER_BYTE * (argument.len() as u128 + 200);
+    let executed = charged - ingress - u128::from(answer.cost.messages) * MESSAGE_BASE_CYCLES;
+    let reported = u128::from(answer.cost.instructions);
+    let difference = executed.abs_diff(reported);
+    assert!(difference * 100 <= executed, "reported {reported}, charged {executed}");
+}
+
+/// With a budget that every node exceeds, hundreds of messages give the bits of one.
+fn pausing_at_every_node_changes_no_bit(pocket: &Pocket, model: &ModelRef) {
+    let request = classify_request(model, photo("crop224/coffee.png"));
+    let whole: Classification = pocket.update("classify", request.clone()).expect("classify");
+    let patch = SettingsPatch {
+        message_budget: Some(1),
+        max_call_messages: Some(10_000),
+        max_job_messages: Some(10_000),
+        ..SettingsPatch::default()
+    };
+    let _: onnx_canister_interface::Settings = pocket.update("update_settings", patch).expect("update_settings");
+    // The server gives up on a call after 100 rounds, so this one is started and polled.
+    let job: u64 = pocket.update("start_classify", request).expect("start_classify");
+    let mut paused = None;
+    pocket.tick_until("the job", || {
+        let info: onnx_canister_interface::JobInfo = pocket.query("poll", job).expect("poll");
+        match info.state {
+            onnx_canister_interface::JobState::Done(result) => {
+                paused = Some(*result);
+                true
+            }
+            onnx_canister_interface::JobState::Failed(error) => panic!("{error}"),
+            _ => false,
+        }
+    });
+    let Some(onnx_canister_interface::JobResult::Classify(paused)) = paused else { panic!("{paused:?}") };
+    assert!(paused.cost.messages > 50, "{} messages", paused.cost.messages);
+    assert_eq!(paused.labels, whole.labels);
+}
+
+#[test]
+fn what_is_no_image_is_told_so() {
+    let pocket =
+        Pocket::new(Some(SettingsPatch { inference_access: Some(InferenceAccess::Everyone), ..Default::default() }));
+    let model = pocket.deploy_model(&efficientnet());
+    let ask = |bytes: Vec<u8>| {
+        let update = pocket.update::<_, Classification>("classify", classify_request(&model, bytes.clone()));
+        let query = pocket.query::<_, Classification>("classify_query", classify_request(&model, bytes));
+        assert_eq!(update.as_ref().err(), query.as_ref().err());
+        update.expect_err("refused")
+    };
+    let png = photo("crop224/chelsea.png");
+    assert!(matches!(ask(b"not an image".to_vec()), Error::ImageInvalid { .. }));
+    assert!(matches!(ask(Vec::new()), Error::ImageInvalid { .. }));
+    assert!(matches!(ask(png[..png.len() / 2].to_vec()), Error::ImageInvalid { .. }));
+
+    // A header that claims 65,535 x 65,535 pixels is refused before anything of that size is allocated.
+    let mut huge = png;
+    huge[16..20].copy_from_slice(&65_535_u32.to_be_bytes());
+    huge[20..24].copy_from_slice(&65_535_u32.to_be_bytes());
+    assert!(matches!(ask(huge), Error::ImageTooLarge { .. } | Error::ImageInvalid { .. }));
+
+    let mut request = classify_request(&model, Vec::new());
+    request.input = ClassifyInput::Staged("nothing".to_string());
+    assert_eq!(
+        pocket.update::<_, Classification>("classify", request.clone()).expect_err("nothing staged"),
+        Error::InputNotFound { key: "nothing".to_string() }
+    );
+    request.input = ClassifyInput::Image(ByteBuf::from(photo("crop224/chelsea.png")));
+    request.top_k = Some(0);
+    assert!(matches!(
+        pocket.update::<_, Classification>("classify", request).expect_err("no labels"),
+        Error::InvalidArgument { .. }
+    ));
+}
+
+#[test]
+fn magika_knows_rust_source_when_it_sees_it() {
+    let pocket = Pocket::new(None);
+    let model = pocket.deploy_model(&magika());
+    let answer: Classification =
+        pocket.update("classify", magika_request(&model, include_bytes!("classification.rs"))).expect("classify");
+    assert_eq!(answer.labels[0].label, "rust", "{:?}", answer.labels);
+    let answer: Classification =
+        pocket.update("classify", magika_request(&model, &photo("chelsea.png"))).expect("classify");
+    assert_eq!(answer.labels[0].label, "png", "{:?}", answer.labels);
+}
