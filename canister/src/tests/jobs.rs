@@ -1,7 +1,8 @@
 //! Jobs: paused, stopped, trapped, cancelled and starved at every step, and always the same bits or a typed error.
 
 use crate::access::METHODS;
-use crate::jobs::{self, JobId, driver, pending};
+use crate::inference::Request;
+use crate::jobs::{self, JobId, WorkId, driver, pending};
 use crate::limits::JOBS_FINISHED_MAX;
 use crate::runtime::fake::{self, Outcome, stranger};
 use crate::store::versions;
@@ -173,6 +174,35 @@ fn a_trap_at_any_step_ends_the_job_and_frees_the_model() {
             assert_eq!(infer(chain_request("m")).expect("the model is free").outputs, expected);
         });
     }
+}
+
+#[test]
+fn a_trap_in_a_callback_lets_go_of_the_job_and_the_timer_ends_it() {
+    for runs in 0..NODES - 1 {
+        with_slow_model(move |expected| {
+            let outcomes = vec![Outcome::Run; runs];
+            fake::set_outcomes(outcomes.into_iter().chain([Outcome::CallbackTraps]));
+            fake::begin_message();
+            let request = Request::Infer(chain_request("m"));
+            fake::run_to_trapped_callback(jobs::run(fake::controller(), request));
+            assert_eq!(driver::open_calls(), 0);
+            assert!(!driver::is_driven(&WorkId::Job(1)));
+            assert_ne!(fake::timer_ns(), 0, "the timer drives it now");
+            fake::run_timers(1_000);
+            assert_eq!(outputs(1), expected);
+            assert_eq!(versions::delete(&model("m", 1)), Ok(()));
+        });
+    }
+    with_slow_model(|expected| {
+        // The same when it is the timer's callback: the timer is set again.
+        let id = start(chain_request("m")).expect("it is queued");
+        fake::set_outcomes([Outcome::CallbackTraps]);
+        fake::begin_message();
+        fake::run_to_trapped_callback(driver::timer_fired());
+        assert_eq!(driver::open_calls(), 0);
+        fake::run_timers(1_000);
+        assert_eq!(outputs(id), expected);
+    });
 }
 
 #[test]
