@@ -1,6 +1,7 @@
 //! Classification: an image or a tensor in, labels with scores out.
 
 use crate::engine_error;
+use crate::image_cost;
 use crate::inputs::{self, Staged};
 use crate::limits::{TOP_K_DEFAULT, TOP_K_MAX};
 use crate::store::ModelKey;
@@ -9,7 +10,8 @@ use crate::store::models;
 use crate::tensors;
 use candid::Principal;
 use onnx_canister_interface::{
-    ChannelOrder, ClassifyInput, ClassifyRequest, ElementType, Error, Label, Layout, Preprocessing, Resize, Task,
+    ChannelOrder, ClassifyInput, ClassifyRequest, ElementType, Error, IMAGE_PIXELS_MAX, Label, Layout, Preprocessing,
+    Resize, Task,
 };
 use onnx_engine::image;
 use onnx_engine::{Tensor, TensorSpec, postprocess};
@@ -25,14 +27,15 @@ pub fn check(request: &ClassifyRequest) -> Result<(), Error> {
 /// The engine's inputs and the outputs to compute.
 pub type Prepared = (Vec<(String, Tensor)>, Option<Vec<String>>);
 
-/// Prepares the input of a model whose task is to classify. An image of more than `pixels_max` is refused.
+/// Prepares the input of a model whose task is to classify. An image that may cost more than `image_instructions` is
+/// refused.
 pub fn inputs(
     owner: &Principal,
     key: &ModelKey,
     specs: &[TensorSpec],
     output_specs: &[TensorSpec],
     request: &ClassifyRequest,
-    pixels_max: u64,
+    image_instructions: u64,
 ) -> Result<Prepared, Error> {
     let record = models::record(key)?;
     if record.task == Task::Infer {
@@ -49,12 +52,12 @@ pub fn inputs(
     }
     let preprocessing = record.preprocessing.as_ref();
     let tensor = match &request.input {
-        ClassifyInput::Image(bytes) => prepare_image(spec, preprocessing, bytes, pixels_max)?,
+        ClassifyInput::Image(bytes) => prepare_image(spec, preprocessing, bytes, image_instructions)?,
         ClassifyInput::Tensor(tensor) => tensors::to_engine(spec, tensor.element_type, &tensor.shape, &tensor.data)?,
         ClassifyInput::Staged(staged_key) => {
             let Staged { element_type, shape, data } = inputs::read(owner, staged_key)?;
             match (preprocessing, element_type, shape.len()) {
-                (Some(_), ElementType::Uint8, 1) => prepare_image(spec, preprocessing, &data, pixels_max)?,
+                (Some(_), ElementType::Uint8, 1) => prepare_image(spec, preprocessing, &data, image_instructions)?,
                 _ => tensors::to_engine(spec, element_type, &shape, &data)?,
             }
         }
@@ -66,13 +69,20 @@ fn prepare_image(
     spec: &TensorSpec,
     preprocessing: Option<&Preprocessing>,
     bytes: &[u8],
-    pixels_max: u64,
+    image_instructions: u64,
 ) -> Result<Tensor, Error> {
     let of_request = |error| engine_error::of_request("input.image", error);
     let Some(preprocessing) = preprocessing else {
         return Err(invalid("input.image", "an image", "the model's manifest has no preprocessing: give a tensor"));
     };
-    let image = image::decode(bytes, pixels_max).map_err(of_request)?;
+    let prepared_pixels = u64::from(preprocessing.height) * u64::from(preprocessing.width);
+    let affordable = image_cost::pixels_max(bytes, prepared_pixels, image_instructions);
+    let image = image::decode(bytes, affordable.min(IMAGE_PIXELS_MAX)).map_err(|error| match of_request(error) {
+        Error::ImageTooLarge { pixels, .. } if pixels > IMAGE_PIXELS_MAX => {
+            Error::ImageTooLarge { pixels, limit_pixels: IMAGE_PIXELS_MAX }
+        }
+        error => error,
+    })?;
     let tensor = image::preprocess(&image, &engine_preprocessing(preprocessing)?).map_err(of_request)?;
     drop(image);
     tensors::to_engine(spec, tensors::element_type(tensor.element_type()), &tensor.shape(), tensor.bytes())

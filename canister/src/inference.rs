@@ -113,9 +113,14 @@ impl Request {
 }
 
 impl Run {
-    /// Decodes and checks the input of a request on a version that is on the heap. An image of more than `pixels_max`
-    /// is refused.
-    pub fn prepare(owner: &Principal, key: &ModelKey, request: &Request, pixels_max: u64) -> Result<Self, Error> {
+    /// Decodes and checks the input of a request on a version that is on the heap. An image that
+    /// may cost more than `image_instructions` is refused.
+    pub fn prepare(
+        owner: &Principal,
+        key: &ModelKey,
+        request: &Request,
+        image_instructions: u64,
+    ) -> Result<Self, Error> {
         let plan = loading::plan(key).ok_or_else(|| Error::WrongState {
             name: key.name.clone(),
             version: key.version,
@@ -125,7 +130,7 @@ impl Run {
         let before = runtime::instructions();
         let (inputs, outputs) = match request {
             Request::Classify(request) => {
-                classify::inputs(owner, key, plan.inputs(), plan.outputs(), request, pixels_max)?
+                classify::inputs(owner, key, plan.inputs(), plan.outputs(), request, image_instructions)?
             }
             Request::Infer(request) => infer::inputs(owner, plan.inputs(), request)?,
         };

@@ -23,6 +23,7 @@ mod engine_error;
 #[cfg(target_family = "wasm")]
 mod entropy;
 mod health;
+mod image_cost;
 mod infer;
 mod inference;
 mod inputs;

@@ -23,8 +23,7 @@ use crate::health;
 use crate::inference::{Answer, Limits, Request, Run};
 use crate::inputs;
 use crate::limits::{
-    IMAGE_INSTRUCTIONS_PER_PIXEL, JOBS_PENDING_MAX, REPLY_DATA_BYTES_MAX, REPLY_INSTRUCTIONS,
-    REPLY_INSTRUCTIONS_PER_BYTE,
+    IMAGE_INSTRUCTIONS_MAX, JOBS_PENDING_MAX, REPLY_DATA_BYTES_MAX, REPLY_INSTRUCTIONS, REPLY_INSTRUCTIONS_PER_BYTE,
 };
 use crate::runtime;
 use crate::settings;
@@ -88,13 +87,12 @@ pub fn run_query(owner: &Principal, request: &Request) -> Result<JobResult, Erro
     let key = models::resolve_ready(request.model())?;
     let budget = settings::get().query_budget;
     let too_much = || Error::QueryBudget { spent: runtime::instructions(), budget };
-    let pixels_max = budget.saturating_sub(runtime::instructions()) / IMAGE_INSTRUCTIONS_PER_PIXEL;
-    let mut run =
-        Run::prepare(owner, &key, request, pixels_max.min(IMAGE_PIXELS_MAX)).map_err(|error| match error {
-            // Too large for a query only: an update takes it.
-            Error::ImageTooLarge { pixels, .. } if pixels <= IMAGE_PIXELS_MAX => too_much(),
-            error => error,
-        })?;
+    let image_instructions = budget.saturating_sub(runtime::instructions());
+    let mut run = Run::prepare(owner, &key, request, image_instructions).map_err(|error| match error {
+        // Too large for a query only: an update takes it.
+        Error::ImageTooLarge { pixels, .. } if pixels <= IMAGE_PIXELS_MAX => too_much(),
+        error => error,
+    })?;
     if !run.next_node_fits(budget) || !run.advance(budget)? {
         return Err(too_much());
     }
@@ -225,7 +223,7 @@ fn advance(id: JobId, job: &mut Pending) -> Result<bool, Error> {
 }
 
 fn prepare(owner: &Principal, key: &ModelKey, request: &Request) -> Result<Run, Error> {
-    Run::prepare(owner, key, request, IMAGE_PIXELS_MAX)
+    Run::prepare(owner, key, request, IMAGE_INSTRUCTIONS_MAX)
 }
 
 /// Ends a job that has reached its limit of instructions or messages.

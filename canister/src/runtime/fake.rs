@@ -25,6 +25,8 @@ pub enum Outcome {
     Stopping,
     CyclesLow,
     NotSent,
+    /// The callback traps: the system drops what waits for it, in the cleanup that follows.
+    CallbackTraps,
 }
 
 /// Something a test does just before a call of the canister to itself.
@@ -189,6 +191,12 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
+/// Drives a future to a call whose callback traps, and drops it as the cleanup does.
+pub fn run_to_trapped_callback<F: Future>(future: F) {
+    let mut future = pin!(future);
+    assert!(future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending(), "no callback trapped");
+}
+
 pub mod system {
     //! The same functions as on Wasm.
     use super::*;
@@ -264,6 +272,12 @@ pub mod system {
             Outcome::Stopping => {
                 with(|s| s.stopping = true);
                 SelfCall::Rejected { code: 5, message: "IC0509: the canister is stopping".into() }
+            }
+            Outcome::CallbackTraps => {
+                with(|s| s.caller = self_id());
+                jobs::driver::run_step(work);
+                with(|s| s.caller = caller);
+                std::future::pending().await
             }
             Outcome::CyclesLow => SelfCall::CyclesLow,
             Outcome::NotSent => SelfCall::NotSent,

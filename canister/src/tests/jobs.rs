@@ -1,7 +1,8 @@
 //! Jobs: paused, stopped, trapped, cancelled and starved at every step, and always the same bits or a typed error.
 
 use crate::access::METHODS;
-use crate::jobs::{self, JobId, driver, pending};
+use crate::inference::Request;
+use crate::jobs::{self, JobId, WorkId, driver, pending};
 use crate::limits::JOBS_FINISHED_MAX;
 use crate::runtime::fake::{self, Outcome, stranger};
 use crate::store::versions;
@@ -15,7 +16,9 @@ use std::cell::Cell;
 use std::panic::catch_unwind;
 use std::rc::Rc;
 
+/// Nodes that the test model runs: its input is one, and six operators.
 const NODES: usize = 7;
+const OPERATORS: usize = 6;
 
 /// Makes every message run a single node.
 fn slow() {
@@ -51,7 +54,7 @@ fn outputs(id: JobId) -> Vec<OutputPage> {
 /// Runs `test` with a model that is ready and what it answers, one node a message.
 fn with_slow_model(test: impl FnOnce(Vec<OutputPage>) + Send + 'static) {
     life(|| {
-        make_chain("m", NODES);
+        make_chain("m", OPERATORS);
         LOAD_CALLS.set(fake::self_calls());
         let expected = infer(chain_request("m")).expect("it fits a message").outputs;
         assert_eq!(fake::self_calls(), LOAD_CALLS.get());
@@ -63,7 +66,7 @@ fn with_slow_model(test: impl FnOnce(Vec<OutputPage>) + Send + 'static) {
 #[test]
 fn what_fits_a_message_needs_no_call_and_leaves_no_record() {
     life(|| {
-        make_chain("m", NODES);
+        make_chain("m", OPERATORS);
         LOAD_CALLS.set(fake::self_calls());
         let response = infer(chain_request("m")).expect("it fits a message");
         assert_eq!((response.job, response.cost.messages), (None, 1));
@@ -171,6 +174,35 @@ fn a_trap_at_any_step_ends_the_job_and_frees_the_model() {
             assert_eq!(infer(chain_request("m")).expect("the model is free").outputs, expected);
         });
     }
+}
+
+#[test]
+fn a_trap_in_a_callback_lets_go_of_the_job_and_the_timer_ends_it() {
+    for runs in 0..NODES - 1 {
+        with_slow_model(move |expected| {
+            let outcomes = vec![Outcome::Run; runs];
+            fake::set_outcomes(outcomes.into_iter().chain([Outcome::CallbackTraps]));
+            fake::begin_message();
+            let request = Request::Infer(chain_request("m"));
+            fake::run_to_trapped_callback(jobs::run(fake::controller(), request));
+            assert_eq!(driver::open_calls(), 0);
+            assert!(!driver::is_driven(&WorkId::Job(1)));
+            assert_ne!(fake::timer_ns(), 0, "the timer drives it now");
+            fake::run_timers(1_000);
+            assert_eq!(outputs(1), expected);
+            assert_eq!(versions::delete(&model("m", 1)), Ok(()));
+        });
+    }
+    with_slow_model(|expected| {
+        // The same when it is the timer's callback: the timer is set again.
+        let id = start(chain_request("m")).expect("it is queued");
+        fake::set_outcomes([Outcome::CallbackTraps]);
+        fake::begin_message();
+        fake::run_to_trapped_callback(driver::timer_fired());
+        assert_eq!(driver::open_calls(), 0);
+        fake::run_timers(1_000);
+        assert_eq!(outputs(id), expected);
+    });
 }
 
 #[test]
