@@ -14,6 +14,8 @@
 //! Only `endpoints` and `runtime` know the system; the rest runs natively, where its tests are.
 
 mod access;
+#[cfg(feature = "canbench")]
+mod canbench;
 mod classify;
 #[cfg(target_family = "wasm")]
 mod constructors;

@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 use replica::cli;
 
 #[derive(Parser)]
-#[command(name = "pocket-ic-server", bin_name = "replica", version = cli::pocketic::VERSION)]
+#[command(name = "pocket-ic-server", bin_name = "replica", version = cli::pocketic::version())]
 #[command(about = "An embedded Internet Computer replica. Without a command it is a PocketIC server.")]
 #[command(args_conflicts_with_subcommands = true)]
 struct CommandLine {

@@ -1,6 +1,7 @@
 //! The project's chores, as commands: `cargo xtask help` lists them.
 
 mod build;
+mod canbench;
 mod demo;
 mod process;
 mod size;
@@ -17,7 +18,10 @@ cargo xtask COMMAND
   test [FILTER]              build what the tests need and run all of them
   bench [--check]            measure instructions per inference and write benches/RESULTS.md;
                              --check compares with the committed figures instead and fails on a regression
+  canbench [--persist]       run canbench over the canister's steps and compare with benches/canbench_results.yml;
+                             --persist writes that file instead
   build-canister             build target/wasm/onnx-canister.wasm and .wasm.gz, Candid metadata included
+  reproducible               build the last commit's canister in a second folder and compare the Wasm
   size                       code bytes of the built canister by crate
   lint                       rustfmt and clippy over the whole workspace
   help                       this text
@@ -30,7 +34,10 @@ fn main() -> ExitCode {
         Some((&"demo", rest)) => demo::demo(rest),
         Some((&"test", rest)) => test::test(rest),
         Some((&"bench", rest)) => test::bench(rest),
+        Some((&"canbench", rest)) => canbench::run_benchmarks(rest),
+        Some((&"build-canbench", [])) => canbench::build(),
         Some((&"build-canister", [])) => build::canister().map(|_| ()),
+        Some((&"reproducible", [])) => build::check_reproducible(),
         Some((&"size", [])) => size::print_ledger(),
         Some((&"lint", [])) => test::lint(),
         Some((&("help" | "--help" | "-h"), _)) | None => {

@@ -40,10 +40,15 @@ pub async fn commit(model: ModelRef) -> Result<ModelInfo, Error> {
         true => driver::wait(&work, settings::get().max_call_messages).await,
         false => Waited::Ended,
     };
-    match (waited, FAILURES.with_borrow_mut(|failures| failures.remove(&key))) {
-        (Waited::Ended, Some(error)) => Err(error),
-        _ => models::info(&key),
+    if let Waited::Ended = waited {
+        outcome(&key)?;
     }
+    models::info(&key)
+}
+
+/// The error that a version's hashing ended with, told once.
+pub fn outcome(key: &ModelKey) -> Result<(), Error> {
+    FAILURES.with_borrow_mut(|failures| failures.remove(key)).map_or(Ok(()), Err)
 }
 
 /// Whether the version is being hashed.
@@ -68,7 +73,7 @@ pub fn forget(key: &ModelKey) {
 }
 
 /// Begins to hash; tells whether there is something to hash. A version that is verified stays so.
-fn begin(key: &ModelKey) -> Result<bool, Error> {
+pub fn begin(key: &ModelKey) -> Result<bool, Error> {
     models::with(key, |entry| {
         match entry.record.stage {
             Stage::Uploading => {}
