@@ -85,10 +85,9 @@ mod system {
         let arguments = crate::record::encode(work);
         match Call::unbounded_wait(self_id(), STEP_METHOD).with_raw_args(&arguments).await {
             Ok(_) => SelfCall::Replied,
-            Err(CallFailed::CallRejected(rejected)) => SelfCall::Rejected {
-                code: rejected.raw_reject_code(),
-                message: rejected.reject_message().chars().take(crate::limits::TRAP_MESSAGE_CHARS_MAX).collect(),
-            },
+            Err(CallFailed::CallRejected(rejected)) => {
+                SelfCall::Rejected { code: rejected.raw_reject_code(), message: rejected.reject_message().to_string() }
+            }
             Err(CallFailed::InsufficientLiquidCycleBalance(_)) => SelfCall::CyclesLow,
             Err(CallFailed::CallPerformFailed(_)) => SelfCall::NotSent,
         }

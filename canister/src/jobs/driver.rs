@@ -14,7 +14,7 @@
 //! so does every update that ends with work nobody drives.
 
 use super::{JobId, WorkId, lease, pending};
-use crate::limits::RETRY_DELAY_NS;
+use crate::limits::{RETRY_DELAY_NS, TRAP_MESSAGE_CHARS_MAX};
 use crate::loading;
 use crate::runtime::{self, SelfCall};
 use crate::store::{commit, models};
@@ -147,6 +147,7 @@ async fn step_in_own_message(work: &WorkId) -> Settled {
         }
         SelfCall::NotSent | SelfCall::Rejected { code: REJECT_TRANSIENT, .. } => Settled::Later,
         SelfCall::Rejected { message, .. } => {
+            let message = message.chars().take(TRAP_MESSAGE_CHARS_MAX).collect();
             fail(work, Error::Trapped { place: describe(work), message });
             Settled::Settled
         }
