@@ -1,6 +1,7 @@
 //! Upload and commit: any order, any pause, any mistake.
 
 use crate::jobs::driver;
+use crate::limits::MESSAGE_BUDGET_MIN;
 use crate::runtime::fake::{self, Outcome};
 use crate::settings;
 use crate::store::upload;
@@ -150,7 +151,11 @@ fn commit_tells_what_is_missing_and_what_does_not_match() {
 
 /// Hashing that looks at its budget after every window, with windows that are most of a file.
 fn slow() {
-    let patch = SettingsPatch { message_budget: Some(1_000_000), max_call_messages: Some(1), ..Default::default() };
+    let patch = SettingsPatch {
+        message_budget: Some(MESSAGE_BUDGET_MIN),
+        max_call_messages: Some(1),
+        ..Default::default()
+    };
     settings::update(patch).expect("in range");
     fake::set_instructions_step(1_000_000);
 }

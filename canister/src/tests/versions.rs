@@ -1,6 +1,7 @@
 //! Versions: loading, activating, rolling back, unloading, deleting.
 
 use crate::jobs::driver;
+use crate::limits::MESSAGE_BUDGET_MIN;
 use crate::loading;
 use crate::runtime::fake::{self, Outcome};
 use crate::settings;
@@ -77,7 +78,7 @@ fn prepare() {
     let files: [(&str, &[u8]); 1] = [("model.onnx", &onnx)];
     let version = upload_all(&manifest("m", &files, 50), &files);
     commit("m", version).expect("good files");
-    let patch = SettingsPatch { message_budget: Some(1_000_000), ..Default::default() };
+    let patch = SettingsPatch { message_budget: Some(MESSAGE_BUDGET_MIN), ..Default::default() };
     settings::update(patch).expect("in range");
     fake::set_instructions_step(1_000_000);
     loading::load(&model("m", version)).expect("it is committed");
