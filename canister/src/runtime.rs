@@ -64,7 +64,17 @@ mod system {
 
     /// Bytes of Wasm heap; it only ever grows.
     pub fn heap_bytes() -> u64 {
-        core::arch::wasm32::memory_size::<0>() as u64 * crate::memory::PAGE_BYTES
+        core::arch::wasm32::memory_size::<0>() as u64 * crate::stable::PAGE_BYTES
+    }
+
+    /// Bytes of the heap that are in use.
+    pub fn heap_used_bytes() -> u64 {
+        crate::allocator::used_bytes()
+    }
+
+    /// Writes to the canister's log, which controllers can read.
+    pub fn log(message: &str) {
+        api::debug_print(message);
     }
 
     pub fn stable_memory() -> DefaultMemoryImpl {
@@ -103,5 +113,5 @@ pub use fake::system::*;
 /// Bytes of stable memory.
 pub fn stable_bytes() -> u64 {
     use ic_stable_structures::Memory;
-    stable_memory().size() * crate::memory::PAGE_BYTES
+    stable_memory().size() * crate::stable::PAGE_BYTES
 }

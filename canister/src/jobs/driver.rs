@@ -99,7 +99,10 @@ pub async fn wait(work: &WorkId, messages_max: u32) -> Waited {
             return Waited::Interrupted;
         }
         match step_in_own_message(work).await {
-            Settled::Settled => messages += 1,
+            Settled::Settled => {
+                messages += 1;
+                begin_callback(work);
+            }
             Settled::Later => return Waited::OutOfMessages,
             Settled::Interrupted => return Waited::Interrupted,
         }
@@ -115,10 +118,14 @@ pub async fn timer_fired() {
         return;
     };
     let mut driver = TimerDriver::begin();
+    begin_message(&work);
     charge(&work, runtime::instructions());
     LAST.with_borrow_mut(|last| *last = Some(work.clone()));
     match step_in_own_message(&work).await {
-        Settled::Settled => charge(&work, runtime::instructions()),
+        Settled::Settled => {
+            begin_callback(&work);
+            charge(&work, runtime::instructions());
+        }
         Settled::Later | Settled::Interrupted => driver.delay_ns = RETRY_DELAY_NS,
     }
 }
@@ -166,6 +173,23 @@ fn is_pending(work: &WorkId) -> bool {
         WorkId::Commit(key) => commit::is_pending(key),
         WorkId::Load(key) => loading::is_pending(key),
         WorkId::Job(id) => super::is_pending(*id),
+    }
+}
+
+/// Counts a message that is charged for the work, besides its steps, which count themselves.
+fn begin_message(work: &WorkId) {
+    match work {
+        WorkId::Commit(_) => {}
+        WorkId::Load(key) => loading::begin_message(key),
+        WorkId::Job(id) => super::begin_message(*id),
+    }
+}
+
+/// As [`begin_message`], for the callback after a step.
+fn begin_callback(work: &WorkId) {
+    match work {
+        WorkId::Job(id) => super::begin_callback(*id),
+        _ => begin_message(work),
     }
 }
 

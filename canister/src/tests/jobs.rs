@@ -89,8 +89,8 @@ fn paused_at_every_node_gives_the_same_bits() {
         assert_eq!(response.outputs, expected);
         assert_eq!(
             response.cost.messages,
-            1 + NODES as u32,
-            "the first prepares the input, each of the others runs a node"
+            1 + 2 * NODES as u32,
+            "the first prepares the input; each node is a step and the callback that hears of it"
         );
         assert!(response.cost.instructions > response.cost.decode_instructions);
         assert_eq!(response.job, Some(1));
