@@ -182,6 +182,9 @@ impl Directory {
             let (records, used) = layout1::read(&memory).unwrap_or_else(|error| refuse(&error));
             return Self::create(memory, records, used, 1);
         }
+        if unusable.contains(&Unusable::Version(1)) {
+            refuse("it has layout 1, whose table of memories is not what it was");
+        }
         for copy in unusable {
             if let Unusable::Version(version) = copy {
                 runtime::trap(&format!(

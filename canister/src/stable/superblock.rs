@@ -94,6 +94,10 @@ impl Superblock {
             Some(bytes.iter().rev().fold(0_u64, |number, byte| number << 8 | u64::from(*byte)))
         };
         let (version, length) = (number(4), number(4));
+        // Layout 1 had no superblock, and its header in page 1 no more than these two.
+        if version == Some(1) {
+            return Err(Unusable::Version(1));
+        }
         let length = length.ok_or(Unusable::Damaged)? as usize;
         let crc_at = length.checked_sub(CRC_BYTES).filter(|at| *at >= PREFIX_BYTES).ok_or(Unusable::Damaged)?;
         let crc = page.get(crc_at..length).ok_or(Unusable::Damaged)?;

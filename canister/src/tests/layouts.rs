@@ -190,9 +190,9 @@ fn a_foreign_memory_traps_and_keeps_its_bytes() {
         bytes
     };
     let cases = [
-        (changed(old(), &[(0, b'X')]), "another canister's data"),
-        (changed(old(), &[(3, 9)]), "another canister's data"),
-        (changed(old(), &[(6, 128)]), "another canister's data"),
+        (changed(old(), &[(0, b'X')]), "layout 1, whose table of memories"),
+        (changed(old(), &[(3, 9)]), "layout 1, whose table of memories"),
+        (changed(old(), &[(6, 128)]), "layout 1, whose table of memories"),
         (changed(old(), &[(page, b'X')]), "another canister's data"),
         (changed(new(), &[(0, b'X'), (page, b'X')]), "another canister's data"),
         (changed(new(), &[(20, 0xee), (page + 20, 0xee)]), "both copies of the superblock are damaged"),
