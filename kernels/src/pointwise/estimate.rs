@@ -9,6 +9,11 @@ const SEGMENT: u64 = 70;
 /// Instructions of the vector that ends a segment that is no multiple of four.
 const LAST: u64 = 60;
 
+/// Instructions of preparing a chain's run.
+pub const CHAIN: u64 = 900;
+/// Instructions of finding a row's operands, per step.
+pub const ROW: u64 = 160;
+
 /// `segments` runs of `pass`, each over `elements`.
 pub fn segments(pass: Pass, segments: usize, elements: usize) -> u64 {
     let (vectors, rest) = (elements as u64 / 4, elements % 4);
