@@ -31,6 +31,20 @@ pub fn exp<V: Lanes>(x: V) -> V {
     twice.mul(rounded.shl_bits(23))
 }
 
+/// [`exp`] of `-x`, to the bit: with -r in place of r, each step changes signs only.
+#[inline(always)]
+pub fn exp_of_negated<V: Lanes>(x: V) -> V {
+    let x = clamp(x, V::splat(-EXP_HIGH), V::splat(-EXP_LOW));
+    let rounded = x.mul(V::splat(-LOG2_E)).add(V::splat(EXP_ROUNDER));
+    let n = rounded.sub(V::splat(EXP_ROUNDER));
+    let minus_r = x.add(n.mul(V::splat(LN_2_HIGH))).add(n.mul(V::splat(LN_2_LOW)));
+    let mut sum = V::splat_bits(EXP_TWICE[3]);
+    for bits in [EXP_TWICE[2], EXP_TWICE[1], EXP_TWICE[0], 2.0f32.to_bits(), 2.0f32.to_bits()] {
+        sum = V::splat_bits(bits).sub(sum.mul(minus_r));
+    }
+    sum.mul(rounded.shl_bits(23))
+}
+
 /// See [`super::expm1_of_negative`].
 #[inline(always)]
 pub fn expm1_of_negative<V: Lanes>(x: V) -> V {
@@ -103,20 +117,20 @@ pub fn gelu_tanh<V: Lanes>(x: V) -> V {
 /// See [`super::sigmoid`].
 #[inline(always)]
 pub fn sigmoid<V: Lanes>(x: V) -> V {
-    V::splat(1.0).div(exp(x.neg()).add(V::splat(1.0)))
+    V::splat(1.0).div(exp_of_negated(x).add(V::splat(1.0)))
 }
 
 /// See [`super::silu`].
 #[inline(always)]
 pub fn silu<V: Lanes>(x: V) -> V {
-    x.div(exp(x.neg()).add(V::splat(1.0)))
+    x.div(exp_of_negated(x).add(V::splat(1.0)))
 }
 
 /// See [`super::softplus`].
 #[inline(always)]
 pub fn softplus<V: Lanes>(x: V) -> V {
     let one = V::splat(1.0);
-    let t = exp(x.abs().neg());
+    let t = exp_of_negated(x.abs());
     let u = t.add(one);
     x.at_least(V::splat(0.0)).add(log(u).add(t.sub(u.sub(one)).div(u)))
 }

@@ -144,6 +144,32 @@ struct Grid {
     columns: usize,
 }
 
+/// An operand during a run.
+#[derive(Clone, Copy)]
+struct Source {
+    /// Null where the operand is a number or the output.
+    elements: *const f32,
+    /// Of the present row.
+    offset: usize,
+    /// Stride along the columns.
+    inner: usize,
+    strides: [usize; MAX_RANK],
+}
+
+/// A pass, and where its parameters and streams come from.
+#[derive(Clone, Copy)]
+struct Wired {
+    pass: Pass,
+    /// The parameters that are the same in every row.
+    numbers: [f32; PARAMETERS],
+    /// The others: place among the parameters, and operand.
+    parameters: [(usize, usize); PARAMETERS],
+    parameter_count: usize,
+    /// Operands.
+    streams: [usize; STREAMS],
+    stream_count: usize,
+}
+
 /// An element-wise computation: an input, and steps on it. See the module.
 #[derive(Clone, Copy, Debug)]
 pub struct Chain<'a> {
@@ -224,33 +250,109 @@ impl<'a> Chain<'a> {
     }
 
     pub(super) fn run_with<V: Lanes>(&self, range: Range<usize>, output: &mut [f32]) {
-        assert!(range.end <= self.elements && range.len() == output.len(), "range and output differ in length");
+        assert!(range.start <= range.end && range.end <= self.elements, "{range:?} of {}", self.elements);
+        assert_eq!(range.len(), output.len(), "range and output differ in length");
         if range.is_empty() {
             return;
         }
         let (passes, count) = self.passes::<V>();
+        let mut sources = self.sources();
         let columns = self.grid.columns;
-        let (mut row, mut column) = (range.start / columns, range.start % columns);
+        let mut coordinates = [0; MAX_RANK];
+        let mut column = range.start % columns;
+        let mut left = range.start / columns;
+        for axis in (0..MAX_RANK).rev() {
+            coordinates[axis] = left % self.grid.outer[axis];
+            left /= self.grid.outer[axis];
+            for source in &mut sources[..self.steps + 1] {
+                source.offset += coordinates[axis] * source.strides[axis];
+            }
+        }
         let mut done = 0;
         while done < output.len() {
             let elements = (columns - column).min(output.len() - done);
-            // SAFETY: `elements` from `done` on are within `output`.
-            let place = unsafe { output.as_mut_ptr().add(done) };
-            self.segment(&passes[..count], row, column, place, elements);
+            // SAFETY: `elements` from `done` on are within `output`, and what operands have at a row that is within the
+            // grid and at columns that are is within their data, as `new` checked.
+            unsafe { self.segment(&passes[..count], &sources, column, output.as_mut_ptr().add(done), elements) };
             done += elements;
             column = 0;
-            row += 1;
+            // The next row: the last dimension first.
+            for axis in (0..MAX_RANK).rev() {
+                let dimension = self.grid.outer[axis];
+                if dimension == 1 {
+                    continue;
+                }
+                coordinates[axis] += 1;
+                let wrapped = coordinates[axis] == dimension;
+                for source in &mut sources[..self.steps + 1] {
+                    source.offset += source.strides[axis];
+                    if wrapped {
+                        source.offset -= dimension * source.strides[axis];
+                    }
+                }
+                if !wrapped {
+                    break;
+                }
+                coordinates[axis] = 0;
+            }
         }
     }
 
+    /// Where the operands start.
+    fn sources(&self) -> [Source; MAX_STEPS + 1] {
+        self.operands.map(|(operand, inner)| Source {
+            elements: match operand.data {
+                Data::Elements(data) => data.as_ptr(),
+                Data::Output | Data::Number(_) => std::ptr::null(),
+            },
+            offset: 0,
+            inner,
+            strides: operand.strides,
+        })
+    }
+
     /// The passes that make up the chain, and how many.
-    fn passes<V: Lanes>(&self) -> ([Pass; MAX_STEPS], usize) {
-        let mut passes = [driver::unary_pass(Unary::Neg); MAX_STEPS];
+    fn passes<V: Lanes>(&self) -> ([Wired; MAX_STEPS], usize) {
+        let nothing = Pass { body: driver::nothing, cost: 0, steps: 0 };
+        let mut passes = [Wired {
+            pass: nothing,
+            numbers: [0.0; PARAMETERS],
+            parameters: [(0, 0); PARAMETERS],
+            parameter_count: 0,
+            streams: [0; STREAMS],
+            stream_count: 0,
+        }; MAX_STEPS];
         let mut count = 0;
         let mut step = 0;
         while step < self.steps {
             let pass = driver::select::<V>(&self.kinds[step..self.steps]);
-            passes[count] = pass;
+            let wired = &mut passes[count];
+            wired.pass = pass;
+            let mut slot = 0;
+            for index in step..step + pass.steps {
+                match self.kinds[index] {
+                    Kind::Unary(function) => {
+                        let (numbers, count) = driver::parameters(function);
+                        // Fused, a Relu is a clamp without an upper limit.
+                        let count = if pass.steps > 1 && function == Unary::Relu { 2 } else { count };
+                        wired.numbers[slot..slot + count].copy_from_slice(&numbers[..count]);
+                        slot += count;
+                    }
+                    Kind::Parameter(..) => {
+                        if let Data::Number(number) = self.operands[index + 1].0.data {
+                            wired.numbers[slot] = number;
+                        } else {
+                            wired.parameters[wired.parameter_count] = (slot, index + 1);
+                            wired.parameter_count += 1;
+                        }
+                        slot += 1;
+                    }
+                    Kind::Stream(..) => {
+                        wired.streams[wired.stream_count] = index + 1;
+                        wired.stream_count += 1;
+                    }
+                }
+            }
             count += 1;
             step += pass.steps;
         }
@@ -258,79 +360,51 @@ impl<'a> Chain<'a> {
     }
 
     /// Runs all passes over `elements` of a row from `column` on, into `output`.
-    fn segment(&self, passes: &[Pass], row: usize, column: usize, output: *mut f32, elements: usize) {
-        let mut coordinates = [0; MAX_RANK];
-        let mut left = row;
-        for (coordinate, dimension) in coordinates.iter_mut().zip(&self.grid.outer).rev() {
-            if left == 0 {
-                break;
+    ///
+    /// # Safety
+    /// `output` is valid for `elements`; every source is readable at its offset and, where it goes along the columns, for
+    /// `elements` from `column` on.
+    unsafe fn segment(
+        &self,
+        passes: &[Wired],
+        sources: &[Source; MAX_STEPS + 1],
+        column: usize,
+        output: *mut f32,
+        elements: usize,
+    ) {
+        // SAFETY: the caller's; so it is in the whole function. Data and output are different slices, but for the value.
+        let place = |source: &Source| unsafe { source.elements.add(source.offset + column * source.inner) };
+        let input = &sources[0];
+        let mut value: *const f32 = output;
+        let number = match self.operands[0].0.data {
+            Data::Output => None,
+            Data::Elements(_) if input.inner == 1 => {
+                value = place(input);
+                None
             }
-            if *dimension > 1 {
-                (left, *coordinate) = (left / dimension, left % dimension);
+            Data::Elements(_) => Some(unsafe { *place(input) }),
+            Data::Number(number) => Some(number),
+        };
+        if let Some(number) = number {
+            for index in 0..elements {
+                unsafe { *output.add(index) = number };
             }
         }
-        let offset = |operand: &Operand, inner: usize| -> usize {
-            column * inner + coordinates.iter().zip(&operand.strides).map(|(at, stride)| at * stride).sum::<usize>()
-        };
-        let (input, inner) = &self.operands[0];
-        let mut value: *const f32 = match input.data {
-            Data::Output => output,
-            Data::Elements(data) if *inner == 1 => data[offset(input, 1)..][..elements].as_ptr(),
-            Data::Elements(_) | Data::Number(_) => {
-                let number = match input.data {
-                    Data::Elements(data) => data[offset(input, 0)],
-                    Data::Number(number) => number,
-                    Data::Output => 0.0,
-                };
-                for index in 0..elements {
-                    // SAFETY: `output` is valid for `elements`.
-                    unsafe { *output.add(index) = number };
-                }
-                output
-            }
-        };
         if passes.is_empty() && value != output.cast_const() {
-            // SAFETY: both are valid for `elements`, and of different slices.
             unsafe { value.copy_to_nonoverlapping(output, elements) };
         }
-        let mut step = 0;
-        for pass in passes {
-            let mut parameters = [0.0; PARAMETERS];
+        for wired in passes {
+            let mut parameters = wired.numbers;
+            for (slot, operand) in &wired.parameters[..wired.parameter_count] {
+                parameters[*slot] = unsafe { *place(&sources[*operand]) };
+            }
             let mut streams = [value; STREAMS];
-            let (mut parameter, mut stream) = (0, 0);
-            for index in step..step + pass.steps {
-                let (operand, inner) = &self.operands[index + 1];
-                match self.kinds[index] {
-                    Kind::Unary(function) => {
-                        let (numbers, count) = driver::parameters(function);
-                        // Fused, a Relu is a clamp without an upper limit.
-                        let count = if pass.steps > 1 && function == Unary::Relu { 2 } else { count };
-                        parameters[parameter..parameter + count].copy_from_slice(&numbers[..count]);
-                        parameter += count;
-                    }
-                    Kind::Parameter(..) => {
-                        parameters[parameter] = match operand.data {
-                            Data::Number(number) => number,
-                            Data::Elements(data) => data[offset(operand, 0)],
-                            Data::Output => unreachable!("refused by new"),
-                        };
-                        parameter += 1;
-                    }
-                    Kind::Stream(..) => {
-                        let Data::Elements(data) = operand.data else {
-                            unreachable!("refused by new");
-                        };
-                        streams[stream] = data[offset(operand, *inner)..][..elements].as_ptr();
-                        stream += 1;
-                    }
-                }
+            for (stream, operand) in streams.iter_mut().zip(&wired.streams[..wired.stream_count]) {
+                *stream = place(&sources[*operand]);
             }
             let segment = Segment { value, streams, output, elements };
-            // SAFETY: value and streams were sliced to `elements`; the output is of another slice than they, or the value
-            // itself.
-            unsafe { (pass.body)(&segment, &parameters) };
+            unsafe { (wired.pass.body)(&segment, &parameters) };
             value = output;
-            step += pass.steps;
         }
     }
 
@@ -341,7 +415,7 @@ impl<'a> Chain<'a> {
         let rows = range.len().div_ceil(columns).max(1);
         let each = range.len().div_ceil(rows);
         let per_row = estimate::ROW * self.steps.max(1) as u64;
-        let passes = passes[..count].iter().map(|pass| estimate::segments(*pass, rows, each)).sum::<u64>();
+        let passes = passes[..count].iter().map(|wired| estimate::segments(wired.pass, rows, each)).sum::<u64>();
         estimate::CHAIN + rows as u64 * per_row + passes
     }
 }

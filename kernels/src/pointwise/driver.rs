@@ -65,10 +65,30 @@ unsafe fn block<V: Lanes, F: Function, const N: usize>(
         one(14);
         one(15);
     }
+    if N >= 32 {
+        one(16);
+        one(17);
+        one(18);
+        one(19);
+        one(20);
+        one(21);
+        one(22);
+        one(23);
+        one(24);
+        one(25);
+        one(26);
+        one(27);
+        one(28);
+        one(29);
+        one(30);
+        one(31);
+    }
 }
 
-/// Functions dearer than this are unrolled four times, cheaper ones sixteen times.
+/// Functions up to this cost are unrolled sixteen times, dearer ones four times.
 pub const CHEAP: u64 = 24;
+/// Functions up to this cost are unrolled thirty-two times.
+pub const CHEAPEST: u64 = 12;
 
 /// See [`Body`].
 unsafe fn body<V: Lanes, F: Function>(segment: &Segment, parameters: &[f32; PARAMETERS]) {
@@ -111,6 +131,13 @@ unsafe fn body<V: Lanes, F: Function>(segment: &Segment, parameters: &[f32; PARA
     let end = elements - rest;
     // SAFETY: `at + N * LANES <= end <= elements` in each loop.
     unsafe {
+        if F::COST <= CHEAPEST {
+            while at + 32 * LANES <= end {
+                let (stream, second) = (stream.wrapping_add(at), second.wrapping_add(at));
+                block::<V, F, 32>(value.add(at), stream, second, output.add(at), parameters);
+                at += 32 * LANES;
+            }
+        }
         if F::COST <= CHEAP {
             while at + 16 * LANES <= end {
                 let (stream, second) = (stream.wrapping_add(at), second.wrapping_add(at));
@@ -179,8 +206,14 @@ unsafe fn scalar<F: Scalar>(segment: &Segment, parameters: &[f32; PARAMETERS]) {
     }
 }
 
+/// The body of no pass.
+///
+/// # Safety
+/// Does nothing.
+pub unsafe fn nothing(_segment: &Segment, _parameters: &[f32; PARAMETERS]) {}
+
 /// Cost of a scalar function per four elements.
-const SCALAR_COST: u64 = 400;
+const SCALAR_COST: u64 = 650;
 
 /// One pass over memory.
 #[derive(Clone, Copy)]
@@ -355,7 +388,7 @@ fn select_stream<V: Lanes>(function: Binary, order: Order) -> Pass {
 /// The parameters of a function of one number, in the order its body takes them.
 pub fn parameters(function: Unary) -> ([f32; 2], usize) {
     match function {
-        Unary::Relu => ([0.0, f32::INFINITY], 0),
+        Unary::Relu => ([0.0, f32::INFINITY], 1),
         Unary::Clamp { low, high } => ([low, high], 2),
         Unary::LeakyRelu { alpha }
         | Unary::Elu { alpha }

@@ -1,6 +1,6 @@
 //! What passes cost in WebAssembly with SIMD.
 
-use super::driver::{CHEAP, Pass};
+use super::driver::{CHEAP, CHEAPEST, Pass};
 
 /// Instructions of a block beside its vectors: the call, its arguments, the loop.
 const BLOCK: u64 = 34;
@@ -19,6 +19,10 @@ pub fn segments(pass: Pass, segments: usize, elements: usize) -> u64 {
     let (vectors, rest) = (elements as u64 / 4, elements % 4);
     let mut blocks = 0;
     let mut left = vectors;
+    if pass.cost <= CHEAPEST {
+        blocks += left / 32;
+        left %= 32;
+    }
     if pass.cost <= CHEAP {
         blocks += left / 16;
         left %= 16;

@@ -72,7 +72,8 @@ functions! {
     Softsign(0, 0, 20) |x, _p, _s| x.div(x.abs().add(V::splat(1.0)));
     Mish(0, 0, 110) |x, _p, _s| math::mish(x);
     HardSwish(0, 0, 18) |x, _p, _s| math::hard_swish(x);
-    Relu(0, 0, 6) |x, _p, _s| x.at_least(V::splat(0.0));
+    // The zero is a parameter, lest it be compiled into a comparison and a selection.
+    Relu(1, 0, 6) |x, p, _s| x.at_least(p[0]);
     Clamp(2, 0, 8) |x, p, _s| math::clamp(x, p[0], p[1]);
     LeakyRelu(1, 0, 14) |x, p, _s| below_zero(x).select(x.mul(p[0]), x);
     Elu(1, 0, 90) |x, p, _s| elu(x, p[0]);

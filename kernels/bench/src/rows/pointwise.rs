@@ -25,13 +25,13 @@ pub fn rows() -> Vec<Row> {
         (Unary::HardSwish, 6.0),
         (Unary::LeakyRelu { alpha: 0.01 }, 4.5),
         (Unary::Elu { alpha: 1.0 }, 25.0),
-        (Unary::Sin, 110.0),
-        (Unary::Cos, 110.0),
+        (Unary::Sin, 180.0),
+        (Unary::Cos, 180.0),
     ];
     let mut rows: Vec<Row> = unary.into_iter().map(|(function, asked)| self::unary(function, asked)).collect();
     for shape in SHAPES {
         let [_, columns] = shape;
-        let full: &[usize] = &[1, 1];
+        let full: &'static [usize] = &[1, 1];
         rows.extend([
             chain("add", shape, &[(Some(Binary::Add), full, None)], 3.0),
             chain("add [columns]", shape, &[(Some(Binary::Add), &[1], None)], 3.0),
@@ -109,7 +109,7 @@ fn chain(name: &str, shape: [usize; 2], described: &[Described], asked: f64) -> 
     let elements = rows * columns;
     let data = floats(elements);
     let mut estimate = 0;
-    with(&[&data; 4], &mut |chain| estimate = chain.estimate_instructions(0..elements));
+    with(&[&data[..]; 4], &mut |chain| estimate = chain.estimate_instructions(0..elements));
     Row {
         name: format!("{name} {rows}x{columns}"),
         work: elements as u64,
@@ -119,7 +119,7 @@ fn chain(name: &str, shape: [usize; 2], described: &[Described], asked: f64) -> 
         run: Box::new(move || {
             let (input, mut output) = (floats(elements), vec![0.0; elements]);
             let mut counted = 0;
-            with(&[&input; 4], &mut |chain| counted = instructions(|| chain.run(0..elements, &mut output)));
+            with(&[&input[..]; 4], &mut |chain| counted = instructions(|| chain.run(0..elements, &mut output)));
             counted
         }),
     }
