@@ -22,4 +22,5 @@ pub mod matrix;
 pub mod oracle;
 pub mod pointwise;
 pub mod pool;
+pub mod reduce;
 pub mod window;

@@ -58,6 +58,8 @@ pub trait Lanes: Copy {
     fn and(self, other: Self) -> Self;
     fn or(self, other: Self) -> Self;
     fn xor(self, other: Self) -> Self;
+    /// Whether any bit is one.
+    fn any(self) -> bool;
     /// Bits of `yes` where the mask `self` has ones, of `no` elsewhere.
     fn select(self, yes: Self, no: Self) -> Self;
 

@@ -140,6 +140,10 @@ impl Lanes for Four {
         self.zip_bits(other, |a, b| a ^ b)
     }
     #[inline(always)]
+    fn any(self) -> bool {
+        self.0.iter().any(|lane| lane.to_bits() != 0)
+    }
+    #[inline(always)]
     fn select(self, yes: Self, no: Self) -> Self {
         self.and(yes).or(self.zip_bits(no, |mask, no| !mask & no))
     }

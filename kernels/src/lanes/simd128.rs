@@ -124,6 +124,10 @@ impl Lanes for Four {
         Self(v128_xor(self.0, other.0))
     }
     #[inline(always)]
+    fn any(self) -> bool {
+        v128_any_true(self.0)
+    }
+    #[inline(always)]
     fn select(self, yes: Self, no: Self) -> Self {
         Self(v128_bitselect(yes.0, no.0, self.0))
     }

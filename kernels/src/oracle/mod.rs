@@ -9,6 +9,7 @@ mod gemm;
 mod image;
 mod pointwise;
 mod pool;
+mod reduce;
 
 /// Compares a family's bodies on inputs made from a seed. Tells how many comparisons were made, or the first value that
 /// differs.
@@ -22,6 +23,7 @@ pub const FAMILIES: &[(&str, Check)] = &[
     ("image", image::check),
     ("pointwise", pointwise::check),
     ("pool", pool::check),
+    ("reduce", reduce::check),
 ];
 
 /// Checks every family and tells the comparisons made in each.
