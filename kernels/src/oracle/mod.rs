@@ -7,9 +7,11 @@ mod conv;
 mod depthwise;
 mod gemm;
 mod image;
+mod norm;
 mod pointwise;
 mod pool;
 mod reduce;
+mod softmax;
 
 /// Compares a family's bodies on inputs made from a seed. Tells how many comparisons were made, or the first value that
 /// differs.
@@ -21,9 +23,11 @@ pub const FAMILIES: &[(&str, Check)] = &[
     ("depthwise", depthwise::check),
     ("gemm", gemm::check),
     ("image", image::check),
+    ("norm", norm::check),
     ("pointwise", pointwise::check),
     ("pool", pool::check),
     ("reduce", reduce::check),
+    ("softmax", softmax::check),
 ];
 
 /// Checks every family and tells the comparisons made in each.

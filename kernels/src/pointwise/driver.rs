@@ -91,7 +91,10 @@ pub const CHEAP: u64 = 24;
 pub const CHEAPEST: u64 = 12;
 
 /// See [`Body`].
-unsafe fn body<V: Lanes, F: Function>(segment: &Segment, parameters: &[f32; PARAMETERS]) {
+///
+/// # Safety
+/// As there.
+pub unsafe fn body<V: Lanes, F: Function>(segment: &Segment, parameters: &[f32; PARAMETERS]) {
     let Segment { value, streams: [stream, second], output, elements } = *segment;
     let rest = elements % LANES;
     let mut last = [0.0; LANES];

@@ -51,7 +51,7 @@ pub fn body<V: Lanes>(
             (0..axes.reduced).rev().find(|&r| is(at(r)))
         } else if axes.inner == 1 {
             let row = &input[start..][..axes.reduced];
-            let skipped = vectors_without::<V>(row, extreme);
+            let skipped = if extreme.is_nan() { 0 } else { vectors_without::<V>(row, extreme) };
             (skipped..axes.reduced).find(|&r| is(row[r]))
         } else {
             (0..axes.reduced).find(|&r| is(at(r)))
@@ -60,15 +60,14 @@ pub fn body<V: Lanes>(
     }
 }
 
-/// Elements at the start of `row`, in whole vectors, none of which is `extreme` or, where that is NaN, a NaN.
+/// Elements at the start of `row`, in whole vectors, none of which is `extreme`.
 fn vectors_without<V: Lanes>(row: &[f32], extreme: f32) -> usize {
     let wanted = V::splat(extreme);
     let mut vectors = row.chunks_exact(4 * LANES);
     for (index, vector) in vectors.by_ref().enumerate() {
         let load = |part: usize| {
             // SAFETY: a vector of a chunk of four.
-            let values = unsafe { V::load(vector.as_ptr().add(part * LANES)) };
-            values.eq(wanted).or(values.ne(values))
+            unsafe { V::load(vector.as_ptr().add(part * LANES)) }.eq(wanted)
         };
         if load(0).or(load(1)).or(load(2).or(load(3))).any() {
             return index * 4 * LANES;

@@ -47,21 +47,26 @@ reductions! {
 #[inline(never)]
 unsafe fn block<V: Lanes, R: Reduction, const N: usize>(values: *const f32, p: f32, lanes: &mut [f32; 8]) {
     let p = V::splat(p);
-    for half in 0..2 {
-        // SAFETY: half of the eight lanes.
-        let at = unsafe { lanes.as_mut_ptr().add(half * LANES) };
-        // SAFETY: the caller's: 8 N elements.
-        let one = |sum: V, pair: usize| unsafe {
-            R::combine(sum, R::map(V::load(values.add((2 * pair + half) * LANES)), p))
-        };
-        // SAFETY: as above.
-        let mut sum = one(unsafe { V::load(at) }, 0);
+    // SAFETY: the caller's: 8 N elements; and each half is four of the eight lanes.
+    unsafe {
+        chain::<V, R, N, 0>(values, p, lanes.as_mut_ptr());
+        chain::<V, R, N, LANES>(values, p, lanes.as_mut_ptr());
+    }
+}
+
+/// Every other of `2 N` vectors onto four lanes, both from `HALF` on. No loop, not even one to be unrolled: addresses
+/// that were a loop's lose the property that lets them fold into the loads.
+#[inline(always)]
+unsafe fn chain<V: Lanes, R: Reduction, const N: usize, const HALF: usize>(values: *const f32, p: V, lanes: *mut f32) {
+    // SAFETY: the caller's.
+    unsafe {
+        let one = |sum: V, pair: usize| R::combine(sum, R::map(V::load(values.add(2 * LANES * pair + HALF)), p));
+        let mut sum = one(V::load(lanes.add(HALF)), 0);
         if N >= 8 {
             sum = one(one(one(sum, 1), 2), 3);
             sum = one(one(one(one(sum, 4), 5), 6), 7);
         }
-        // SAFETY: as above.
-        unsafe { sum.store(at) };
+        sum.store(lanes.add(HALF));
     }
 }
 

@@ -11,7 +11,7 @@ mod body;
 pub mod naive;
 
 pub use argument::{Extreme, arg, estimate_arg};
-pub(crate) use body::{Centred, Reduction, SumOp, SumSquares, row};
+pub(crate) use body::{Centred, Reduction, SumOp, SumSquares, row, row_cost};
 
 use crate::lanes::Native;
 use std::ops::Range;

@@ -5,6 +5,7 @@ mod depthwise;
 mod gemm;
 mod pointwise;
 mod pool;
+mod reduce;
 
 /// One measurement.
 pub struct Row {
@@ -24,5 +25,15 @@ pub struct Row {
 
 /// Every row, family by family.
 pub fn all() -> Vec<Row> {
-    [gemm::rows(), conv::rows(), depthwise::rows(), pointwise::rows(), pool::rows()].into_iter().flatten().collect()
+    [
+        gemm::rows(),
+        conv::rows(),
+        depthwise::rows(),
+        pointwise::rows(),
+        pool::rows(),
+        reduce::rows(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
