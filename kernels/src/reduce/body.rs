@@ -62,9 +62,13 @@ unsafe fn chain<V: Lanes, R: Reduction, const N: usize, const HALF: usize>(value
     unsafe {
         let one = |sum: V, pair: usize| R::combine(sum, R::map(V::load(values.add(2 * LANES * pair + HALF)), p));
         let mut sum = one(V::load(lanes.add(HALF)), 0);
-        if N >= 8 {
+        if N >= 4 {
             sum = one(one(one(sum, 1), 2), 3);
+        }
+        if N >= 16 {
             sum = one(one(one(one(sum, 4), 5), 6), 7);
+            sum = one(one(one(one(sum, 8), 9), 10), 11);
+            sum = one(one(one(one(sum, 12), 13), 14), 15);
         }
         sum.store(lanes.add(HALF));
     }
@@ -79,9 +83,13 @@ pub unsafe fn row<V: Lanes, R: Reduction>(values: *const f32, count: usize, p: f
     let mut at = 0;
     // SAFETY: the elements of each block are below `count`.
     unsafe {
-        while at + 64 <= count {
-            block::<V, R, 8>(values.add(at), p, &mut lanes);
-            at += 64;
+        while at + 128 <= count {
+            block::<V, R, 16>(values.add(at), p, &mut lanes);
+            at += 128;
+        }
+        while at + 32 <= count {
+            block::<V, R, 4>(values.add(at), p, &mut lanes);
+            at += 32;
         }
         while at + 8 <= count {
             block::<V, R, 1>(values.add(at), p, &mut lanes);
@@ -111,9 +119,10 @@ pub unsafe fn row<V: Lanes, R: Reduction>(values: *const f32, count: usize, p: f
 
 /// Metered instructions of [`row`], `vector` of them for four elements.
 pub fn row_cost(count: usize, vector: u64) -> u64 {
-    let (blocks, pairs, rest) = (count as u64 / 64, count as u64 % 64 / 8, count as u64 % 8);
-    let rest = if rest > 0 { 110 + 14 * rest } else { 0 };
-    60 + blocks * (16 * vector + 34) + pairs * (2 * vector + 34) + rest
+    let count = count as u64;
+    let (blocks, rest) = (count / 128 + count % 128 / 32 + count % 32 / 8, count % 8);
+    let rest = if rest > 0 { 110 + 8 * rest } else { 0 };
+    60 + count / 8 * 2 * vector + blocks * 36 + rest
 }
 
 /// Four neighbouring results, `count` elements each, `stride` apart.

@@ -45,9 +45,9 @@ unsafe fn block<V: Lanes, const N: usize, const STORE: bool>(
         let high = low.add(LANES);
         let mut even = one(V::load(low), 0);
         let mut odd = one(V::load(high), 1);
-        if N >= 2 {
-            even = one(even, 2);
-            odd = one(odd, 3);
+        if N >= 4 {
+            even = one(one(one(even, 2), 4), 6);
+            odd = one(one(one(odd, 3), 5), 7);
         }
         even.store(low);
         odd.store(high);
@@ -65,16 +65,16 @@ unsafe fn exponentials<V: Lanes, const STORE: bool>(
     let mut at = 0;
     // SAFETY: the caller's, for `count` elements.
     unsafe {
-        while at + 16 <= count {
-            block::<V, 2, STORE>(values.add(at), output.add(at), maximum, &mut sums);
-            at += 16;
+        while at + 32 <= count {
+            block::<V, 4, STORE>(values.add(at), output.add(at), maximum, &mut sums);
+            at += 32;
         }
         while at + 8 <= count {
             block::<V, 1, STORE>(values.add(at), output.add(at), maximum, &mut sums);
             at += 8;
         }
         if at < count {
-            // Minus infinity, whose e is 0, fills the last lanes; a row whose maximum is that is NaN already, or empty.
+            // What the padding gives is not used.
             let mut padded = [f32::NEG_INFINITY; 8];
             for (index, place) in padded.iter_mut().take(count - at).enumerate() {
                 *place = *values.add(at + index);
@@ -134,8 +134,8 @@ pub fn estimate(softmax: &Softmax, rows: usize) -> u64 {
         (true, false) => pointwise::cost(7, columns),
         (false, false) => 0,
     };
-    let (blocks, pairs, rest) = (columns as u64 / 16, columns as u64 % 16 / 8, columns as u64 % 8);
-    let exponentials = blocks * (4 * 57 + 44) + pairs * (2 * 57 + 44) + if rest > 0 { 280 + 20 * rest } else { 0 };
+    let (blocks, rest) = (columns as u64 / 32 + columns as u64 % 32 / 8, columns as u64 % 8);
+    let exponentials = columns as u64 / 8 * 136 + blocks * 44 + if rest > 0 { 280 + 20 * rest } else { 0 };
     let last = pointwise::cost(if softmax.log { 10 } else { 7 }, columns);
     let maximum = reduce::row_cost(columns, 3);
     100 + rows as u64 * (160 + prepared + maximum + exponentials + last)

@@ -3,9 +3,11 @@
 mod conv;
 mod depthwise;
 mod gemm;
+mod norm;
 mod pointwise;
 mod pool;
 mod reduce;
+mod softmax;
 
 /// One measurement.
 pub struct Row {
@@ -29,9 +31,11 @@ pub fn all() -> Vec<Row> {
         gemm::rows(),
         conv::rows(),
         depthwise::rows(),
+        norm::rows(),
         pointwise::rows(),
         pool::rows(),
         reduce::rows(),
+        softmax::rows(),
     ]
     .into_iter()
     .flatten()
