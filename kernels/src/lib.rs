@@ -13,6 +13,7 @@
 //! kernels panic on them. Shapes that come from outside are checked where they enter, not here.
 
 pub mod conv;
+pub mod copy;
 pub mod depthwise;
 pub mod gemm;
 pub mod image;

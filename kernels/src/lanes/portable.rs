@@ -48,6 +48,11 @@ impl Lanes for Four {
         unsafe { at.cast::<[f32; LANES]>().write_unaligned(self.0) }
     }
     #[inline(always)]
+    unsafe fn gather(from: [*const f32; LANES]) -> Self {
+        // SAFETY: the caller's.
+        Self(from.map(|at| unsafe { *at }))
+    }
+    #[inline(always)]
     fn to_array(self) -> [f32; LANES] {
         self.0
     }

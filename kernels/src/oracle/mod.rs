@@ -4,6 +4,7 @@
 //! without, calls it inside Wasm. A family of kernels has a file here and a line in [`FAMILIES`].
 
 mod conv;
+mod copy;
 mod depthwise;
 mod gemm;
 mod image;
@@ -20,6 +21,7 @@ pub type Check = fn(seed: u64) -> Result<u32, String>;
 /// Every family of kernels.
 pub const FAMILIES: &[(&str, Check)] = &[
     ("conv", conv::check),
+    ("copy", copy::check),
     ("depthwise", depthwise::check),
     ("gemm", gemm::check),
     ("image", image::check),
