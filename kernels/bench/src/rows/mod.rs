@@ -1,6 +1,7 @@
 //! What is measured.
 
 mod conv;
+mod copy;
 mod depthwise;
 mod gemm;
 mod norm;
@@ -30,6 +31,7 @@ pub fn all() -> Vec<Row> {
     [
         gemm::rows(),
         conv::rows(),
+        copy::rows(),
         depthwise::rows(),
         norm::rows(),
         pointwise::rows(),
