@@ -12,6 +12,7 @@
 //! Arguments that contradict each other (a slice too short for its shape, a range out of bounds) are the caller's error:
 //! kernels panic on them. Shapes that come from outside are checked where they enter, not here.
 
+pub mod cast;
 pub mod conv;
 pub mod copy;
 pub mod depthwise;
@@ -25,5 +26,7 @@ pub mod oracle;
 pub mod pointwise;
 pub mod pool;
 pub mod reduce;
+pub mod rotary;
 pub mod softmax;
+pub mod typed;
 pub mod window;

@@ -3,6 +3,7 @@
 //! The native tests call [`check`] for the portable bodies; the module of `kernels/bench`, built with simd128 and
 //! without, calls it inside Wasm. A family of kernels has a file here and a line in [`FAMILIES`].
 
+mod cast;
 mod conv;
 mod copy;
 mod depthwise;
@@ -12,7 +13,9 @@ mod norm;
 mod pointwise;
 mod pool;
 mod reduce;
+mod rotary;
 mod softmax;
+mod typed;
 
 /// Compares a family's bodies on inputs made from a seed. Tells how many comparisons were made, or the first value that
 /// differs.
@@ -20,6 +23,7 @@ pub type Check = fn(seed: u64) -> Result<u32, String>;
 
 /// Every family of kernels.
 pub const FAMILIES: &[(&str, Check)] = &[
+    ("cast", cast::check),
     ("conv", conv::check),
     ("copy", copy::check),
     ("depthwise", depthwise::check),
@@ -29,7 +33,9 @@ pub const FAMILIES: &[(&str, Check)] = &[
     ("pointwise", pointwise::check),
     ("pool", pool::check),
     ("reduce", reduce::check),
+    ("rotary", rotary::check),
     ("softmax", softmax::check),
+    ("typed", typed::check),
 ];
 
 /// Checks every family and tells the comparisons made in each.

@@ -29,7 +29,7 @@ mod fused;
 pub mod naive;
 pub(crate) mod row;
 
-pub use chain::{Chain, Operand, ShapeError};
+pub use chain::{Chain, Operand, ShapeError, broadcast_strides};
 
 /// Most dimensions of a shape.
 pub const MAX_RANK: usize = 8;
