@@ -1,5 +1,6 @@
 //! What is measured.
 
+mod cast;
 mod conv;
 mod copy;
 mod depthwise;
@@ -30,6 +31,7 @@ pub struct Row {
 pub fn all() -> Vec<Row> {
     [
         gemm::rows(),
+        cast::rows(),
         conv::rows(),
         copy::rows(),
         depthwise::rows(),
