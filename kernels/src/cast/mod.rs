@@ -44,9 +44,26 @@ pub fn f32_to_bf16(input: &[f32], output: &mut [u16]) {
     half::f32_to_bf16::<Native>(input, output);
 }
 
-/// Metered instructions of one of the four casts of half precision, in WebAssembly with SIMD and without page charges.
-pub fn estimate_half(elements: usize) -> u64 {
-    100 + elements as u64 * 9
+/// A cast of half precision, for its cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Half {
+    FromF16,
+    ToF16,
+    FromBf16,
+    ToBf16,
+}
+
+impl Half {
+    /// Metered instructions for `elements`, in WebAssembly with SIMD and without page charges.
+    pub fn estimate_instructions(self, elements: usize) -> u64 {
+        let vector = match self {
+            Self::FromF16 => 29,
+            Self::ToF16 => 58,
+            Self::FromBf16 => 10,
+            Self::ToBf16 => 31,
+        };
+        200 + elements as u64 * vector / 4
+    }
 }
 
 /// Bodies for any target.

@@ -9,6 +9,8 @@ fn quiet(bits: u16, fraction: u32) -> u16 {
     if bits & 0x7fff > infinity { 0x7fff } else { bits }
 }
 
+type Narrow = fn(&[f32], &mut [u16]);
+
 pub fn check(seed: u64) -> Result<u32, String> {
     let mut numbers = Numbers::new(seed);
     // Every binary16.
@@ -39,7 +41,7 @@ pub fn check(seed: u64) -> Result<u32, String> {
             .collect();
         let case = format!("{count}");
         let reference: Vec<u16> = input.iter().map(|value| quiet(cast::naive::f32_to_f16(*value), 10)).collect();
-        let bodies: [(&str, fn(&[f32], &mut [u16])); 2] =
+        let bodies: [(&str, Narrow); 2] =
             [("portable", cast::portable::f32_to_f16), ("selected", cast::f32_to_f16)];
         for (name, body) in bodies {
             let mut output = vec![9; count];
@@ -48,7 +50,7 @@ pub fn check(seed: u64) -> Result<u32, String> {
             equal("f32 to f16", name, &case, &reference, &output)?;
         }
         let reference: Vec<u16> = input.iter().map(|value| quiet(cast::naive::f32_to_bf16(*value), 7)).collect();
-        let bodies: [(&str, fn(&[f32], &mut [u16])); 2] =
+        let bodies: [(&str, Narrow); 2] =
             [("portable", cast::portable::f32_to_bf16), ("selected", cast::f32_to_bf16)];
         for (name, body) in bodies {
             let mut output = vec![9; count];

@@ -45,9 +45,8 @@ pub fn check(seed: u64) -> Result<u32, String> {
                     (0..dims.iter().product()).map(|_| one(numbers.next())).collect()
                 })
                 .collect();
-            let view = |index: usize| {
-                View::broadcast(&integers[index][..], dims[index], shape).map_err(|e| e.to_string())
-            };
+            let view =
+                |index: usize| View::broadcast(&integers[index][..], dims[index], shape).map_err(|e| e.to_string());
             for &function in ARITHMETIC {
                 let case = format!("{function:?}, {case}");
                 let mut reference = vec![0; elements];
@@ -61,14 +60,35 @@ pub fn check(seed: u64) -> Result<u32, String> {
                     integers.iter().map(|values| values.iter().map(|value| *value as i32).collect()).collect();
                 let wide: Vec<Vec<i64>> =
                     narrow.iter().map(|values| values.iter().map(|value| i64::from(*value)).collect()).collect();
-                let of = |index: usize| View::broadcast(&wide[index][..], dims[index], shape).map_err(|e| e.to_string());
+                let of =
+                    |index: usize| View::broadcast(&wide[index][..], dims[index], shape).map_err(|e| e.to_string());
                 naive::binary(shape, of(0)?, of(1)?, &mut reference, |a, b| naive::i64(function, a, b));
                 let reference: Vec<i32> = reference.iter().map(|value| *value as i32).collect();
-                let of = |index: usize| View::broadcast(&narrow[index][..], dims[index], shape).map_err(|e| e.to_string());
+                let of =
+                    |index: usize| View::broadcast(&narrow[index][..], dims[index], shape).map_err(|e| e.to_string());
                 let mut output = vec![9; elements];
                 typed::arithmetic(function, shape, of(0)?, of(1)?, &mut output);
                 equal("arithmetic", "i32", &case, &reference, &output)?;
                 checked += 2;
+            }
+            // Integers of f64 that are exact in it: what they give is that of i64, but for division.
+            let exact: Vec<Vec<i64>> =
+                integers.iter().map(|values| values.iter().map(|value| value % (1 << 24)).collect()).collect();
+            let doubles: Vec<Vec<f64>> =
+                exact.iter().map(|values| values.iter().map(|value| *value as f64).collect()).collect();
+            for &function in ARITHMETIC.iter().filter(|function| **function != Arithmetic::Div) {
+                let of =
+                    |index: usize| View::broadcast(&exact[index][..], dims[index], shape).map_err(|e| e.to_string());
+                let mut reference = vec![0; elements];
+                naive::binary(shape, of(0)?, of(1)?, &mut reference, |a, b| naive::i64(function, a, b));
+                let of =
+                    |index: usize| View::broadcast(&doubles[index][..], dims[index], shape).map_err(|e| e.to_string());
+                let mut output = vec![9.0; elements];
+                typed::arithmetic(function, shape, of(0)?, of(1)?, &mut output);
+                // The remainder of a division by zero is NaN here.
+                let output: Vec<i64> = output.iter().map(|value| *value as i64).collect();
+                equal("arithmetic", "f64", &format!("{function:?}, {case}"), &reference, &output)?;
+                checked += 1;
             }
             let floats: Vec<Vec<f32>> = dims
                 .iter()
@@ -91,7 +111,8 @@ pub fn check(seed: u64) -> Result<u32, String> {
                 .iter()
                 .map(|dims| (0..dims.iter().product()).map(|_| numbers.next() as u8 & 1).collect())
                 .collect();
-            let bool_of = |index: usize| View::broadcast(&bools[index][..], dims[index], shape).map_err(|e| e.to_string());
+            let bool_of =
+                |index: usize| View::broadcast(&bools[index][..], dims[index], shape).map_err(|e| e.to_string());
             for function in [Logic::And, Logic::Or, Logic::Xor] {
                 let mut reference = vec![0; elements];
                 naive::binary(shape, bool_of(0)?, bool_of(1)?, &mut reference, |a, b| naive::logic(function, a, b));

@@ -32,7 +32,9 @@ impl fmt::Display for ShapeError {
             Self::Dimension { axis, operand, output } => {
                 write!(f, "dimension {axis} of the output is {output}, of an operand {operand}")
             }
-            Self::Elements { needed, got } => write!(f, "an operand has {got} elements of {needed} that its shape needs"),
+            Self::Elements { needed, got } => {
+                write!(f, "an operand has {got} elements of {needed} that its shape needs")
+            }
             Self::InPlace => write!(f, "only the input of a chain can be in place"),
             Self::InnerStride { stride } => {
                 write!(f, "stride {stride} in the last dimension: only 0 and 1 are possible")
@@ -415,7 +417,7 @@ impl<'a> Chain<'a> {
         let columns = self.grid.columns.max(1);
         let rows = range.len().div_ceil(columns).max(1);
         let each = range.len().div_ceil(rows);
-        let per_row = estimate::ROW * self.steps.max(1) as u64;
+        let per_row = estimate::ROW + estimate::ROW_STEP * self.steps as u64;
         let passes = passes[..count].iter().map(|wired| estimate::segments(wired.pass, rows, each)).sum::<u64>();
         estimate::CHAIN + rows as u64 * per_row + passes
     }
@@ -433,9 +435,10 @@ fn collapse(shape: &[usize], operands: &mut [(Operand, usize)]) -> Result<Grid, 
             continue;
         }
         let joins = place < MAX_RANK
-            && operands.iter().zip(&merged).all(|((operand, _), strides)| {
-                Some(operand.strides[axis]) == strides[place].checked_mul(outer[place])
-            });
+            && operands
+                .iter()
+                .zip(&merged)
+                .all(|((operand, _), strides)| Some(operand.strides[axis]) == strides[place].checked_mul(outer[place]));
         if joins {
             outer[place] =
                 outer[place].checked_mul(dimension).ok_or(ShapeError::Elements { needed: usize::MAX, got: 0 })?;

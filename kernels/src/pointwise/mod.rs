@@ -28,6 +28,8 @@ mod estimate;
 mod fused;
 pub mod naive;
 pub(crate) mod row;
+#[cfg(test)]
+mod tests;
 
 pub use chain::{Chain, Operand, ShapeError, broadcast_strides};
 

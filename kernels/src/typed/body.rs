@@ -50,13 +50,7 @@ fn rows<const N: usize>(
 
 /// Operands that are as long as the row, or hold for all of it.
 #[inline(always)]
-fn binary<T: Element, To>(
-    shape: &[usize],
-    a: View<T>,
-    b: View<T>,
-    output: &mut [To],
-    function: impl Fn(T, T) -> To,
-) {
+fn binary<T: Element, To>(shape: &[usize], a: View<T>, b: View<T>, output: &mut [To], function: impl Fn(T, T) -> To) {
     let length = output.len();
     rows(shape, [a.strides, b.strides], length, |place, columns, [a_at, b_at], inner| {
         let output = &mut output[place..][..columns];
@@ -219,18 +213,39 @@ fn select<T: Element>(shape: &[usize], condition: View<u8>, yes: View<T>, no: Vi
     let strides = [condition.strides, yes.strides, no.strides];
     rows(shape, strides, length, |place, columns, [at, yes_at, no_at], inner| {
         let output = &mut output[place..][..columns];
-        if inner == [1, 1, 1] {
-            let condition = &condition.data[at..][..columns];
-            let (yes, no) = (&yes.data[yes_at..][..columns], &no.data[no_at..][..columns]);
-            for (((place, condition), yes), no) in output.iter_mut().zip(condition).zip(yes).zip(no) {
-                *place = if *condition != 0 { *yes } else { *no };
+        // Operands that hold for the whole row are numbers, the others slices as long as it.
+        let condition = &condition.data[at..];
+        let (yes, no) = (&yes.data[yes_at..], &no.data[no_at..]);
+        match inner {
+            [0, step, other] => {
+                let (chosen, step) = if condition[0] != 0 { (yes, step) } else { (no, other) };
+                match step {
+                    0 => output.fill(chosen[0]),
+                    _ => output.copy_from_slice(&chosen[..columns]),
+                }
             }
-            return;
-        }
-        let [condition_step, yes_step, no_step] = inner;
-        for (index, place) in output.iter_mut().enumerate() {
-            let (yes, no) = (yes.data[yes_at + index * yes_step], no.data[no_at + index * no_step]);
-            *place = if condition.data[at + index * condition_step] != 0 { yes } else { no };
+            [_, 0, 0] => pick(output, condition, |_| yes[0], |_| no[0]),
+            [_, 0, _] => {
+                let no = &no[..columns];
+                pick(output, condition, |_| yes[0], |index| no[index]);
+            }
+            [_, _, 0] => {
+                let yes = &yes[..columns];
+                pick(output, condition, |index| yes[index], |_| no[0]);
+            }
+            _ => {
+                let (yes, no) = (&yes[..columns], &no[..columns]);
+                pick(output, condition, |index| yes[index], |index| no[index]);
+            }
         }
     });
+}
+
+#[inline(always)]
+fn pick<T: Element>(output: &mut [T], condition: &[u8], yes: impl Fn(usize) -> T, no: impl Fn(usize) -> T) {
+    let condition = &condition[..output.len()];
+    for index in 0..output.len() {
+        let (yes, no) = (yes(index), no(index));
+        output[index] = if condition[index] != 0 { yes } else { no };
+    }
 }

@@ -2,30 +2,32 @@
 
 use super::Row;
 use crate::meter::{floats, instructions};
-use onnx_kernels::cast;
+use onnx_kernels::cast::{self, Half};
 use onnx_kernels::rotary::{Pairs, Rotary};
-use onnx_kernels::typed::{self, Comparison, View};
+use onnx_kernels::typed::{self, Arithmetic, Comparison, View};
 
 const ELEMENTS: usize = 32_769;
 
 pub fn rows() -> Vec<Row> {
-    let half = Some(cast::estimate_half(ELEMENTS));
     let shape = [64, 512];
-    let view_cost = typed::estimate_instructions(64 * 512, 512);
     vec![
-        row("cast f16 to f32", ELEMENTS, 9.5, half, || {
+        row("cast f16 to f32", ELEMENTS, 9.5, Some(Half::FromF16.estimate_instructions(ELEMENTS)), || {
             let (input, mut output) = (vec![0x3c00; ELEMENTS], vec![0.0; ELEMENTS]);
             instructions(|| cast::f16_to_f32(&input, &mut output))
         }),
-        row("cast f32 to f16", ELEMENTS, 24.0, None, || {
+        row("cast f32 to f16", ELEMENTS, 16.0, Some(Half::ToF16.estimate_instructions(ELEMENTS)), || {
             let (input, mut output) = (floats(ELEMENTS), vec![0; ELEMENTS]);
             instructions(|| cast::f32_to_f16(&input, &mut output))
         }),
-        row("cast bf16 to f32", ELEMENTS, 4.0, None, || {
+        row("cast bf16 to f32", ELEMENTS, 3.0, Some(Half::FromBf16.estimate_instructions(ELEMENTS)), || {
             let (input, mut output) = (vec![0x3c00; ELEMENTS], vec![0.0; ELEMENTS]);
             instructions(|| cast::bf16_to_f32(&input, &mut output))
         }),
-        row("cast i64 to f32", ELEMENTS, 12.0, None, || {
+        row("cast f32 to bf16", ELEMENTS, 9.0, Some(Half::ToBf16.estimate_instructions(ELEMENTS)), || {
+            let (input, mut output) = (floats(ELEMENTS), vec![0; ELEMENTS]);
+            instructions(|| cast::f32_to_bf16(&input, &mut output))
+        }),
+        row("cast i64 to f32", ELEMENTS, 16.0, Some(cast::estimate_instructions::<i64, f32>(ELEMENTS)), || {
             let (input, mut output) = (vec![7i64; ELEMENTS], vec![0.0f32; ELEMENTS]);
             instructions(|| cast::cast(&input, &mut output))
         }),
@@ -33,7 +35,7 @@ pub fn rows() -> Vec<Row> {
             let (input, mut output) = (vec![7i8; ELEMENTS], vec![0.0f32; ELEMENTS]);
             instructions(|| cast::cast(&input, &mut output))
         }),
-        row("cast f32 to i64", ELEMENTS, 34.0, Some(cast::estimate_instructions(ELEMENTS)), || {
+        row("cast f32 to i64", ELEMENTS, 34.0, Some(cast::estimate_instructions::<f32, i64>(ELEMENTS)), || {
             let (input, mut output) = (floats(ELEMENTS), vec![0i64; ELEMENTS]);
             instructions(|| cast::cast(&input, &mut output))
         }),
@@ -42,13 +44,19 @@ pub fn rows() -> Vec<Row> {
             let view = View::broadcast(&input, &shape, &shape).expect("a view");
             instructions(|| typed::compare(Comparison::Less, &shape, view, view, &mut output))
         }),
-        row("where f32 64x512", 64 * 512, 25.0, Some(view_cost), move || {
+        row("where f32 64x512", 64 * 512, 9.0, None, move || {
             let (input, other, mut output) = (floats(64 * 512), [0.0], vec![0.0; 64 * 512]);
             let condition: Vec<u8> = (0..64 * 512).map(|index| (index % 3 == 0) as u8).collect();
             let condition = View::broadcast(&condition, &shape, &shape).expect("a view");
             let (yes, no) = (View::broadcast(&input, &shape, &shape), View::broadcast(&other, &[1], &shape));
             let (yes, no) = (yes.expect("a view"), no.expect("a view"));
             instructions(|| typed::select(&shape, condition, yes, no, &mut output))
+        }),
+        row("div i64 64x512", 64 * 512, 50.0, Some(typed::estimate_instructions(64 * 512, 512)), move || {
+            let (input, by, mut output) = (vec![70i64; 64 * 512], vec![3i64; 512], vec![0; 64 * 512]);
+            let (a, b) = (View::broadcast(&input, &shape, &shape), View::broadcast(&by, &[512], &shape));
+            let (a, b) = (a.expect("a view"), b.expect("a view"));
+            instructions(|| typed::arithmetic(Arithmetic::Div, &shape, a, b, &mut output))
         }),
         rotary(),
     ]

@@ -9,7 +9,7 @@ pub fn rows() -> Vec<Row> {
         copy("transpose 64x512", Copy::transpose(&[64, 512], &[1, 0]), 5.5),
         copy("transpose 61x509", Copy::transpose(&[61, 509], &[1, 0]), 6.0),
         copy("transpose 32x64", Copy::transpose(&[32, 64], &[1, 0]), 7.0),
-        copy("transpose 4096x3", Copy::transpose(&[4096, 3], &[1, 0]), 21.0),
+        copy("transpose 4096x3", Copy::transpose(&[4096, 3], &[1, 0]), 13.0),
         copy("planes to pixels 64x784", Copy::transpose(&[1, 64, 28, 28], &[0, 2, 3, 1]), 5.5),
         copy("pixels to planes 49x1280", Copy::transpose(&[1, 7, 7, 1280], &[0, 3, 1, 2]), 6.0),
         copy("heads 128x12x32", Copy::transpose(&[128, 12, 32], &[1, 0, 2]), 6.0),
