@@ -3,6 +3,7 @@
 mod build;
 mod canbench;
 mod demo;
+mod kernels;
 mod process;
 mod size;
 mod test;
@@ -20,6 +21,9 @@ cargo xtask COMMAND
                              --check compares with the committed figures instead and fails on a regression
   canbench [--persist]       run canbench over the canister's steps and compare with benches/canbench_results.yml;
                              --persist writes that file instead
+  bench-kernels [--check] [FILTER]
+                             instructions per multiply-accumulate of each kernel whose name contains FILTER;
+                             --check fails when one costs more than it may, or not what it estimates itself
   build-canister             build target/wasm/onnx-canister.wasm and .wasm.gz, Candid metadata included
   reproducible               build the last commit's canister in a second folder and compare the Wasm
   size                       code bytes of the built canister by crate
@@ -36,6 +40,7 @@ fn main() -> ExitCode {
         Some((&"bench", rest)) => test::bench(rest),
         Some((&"canbench", rest)) => canbench::run_benchmarks(rest),
         Some((&"build-canbench", [])) => canbench::build(),
+        Some((&"bench-kernels", rest)) => kernels::bench(rest),
         Some((&"build-canister", [])) => build::canister().map(|_| ()),
         Some((&"reproducible", [])) => build::check_reproducible(),
         Some((&"size", [])) => size::print_ledger(),

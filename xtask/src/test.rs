@@ -1,7 +1,7 @@
 //! `cargo xtask test`, `bench` and `lint`.
 
-use crate::build;
 use crate::process::{cargo, root, run, target_dir};
+use crate::{build, kernels};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -13,6 +13,7 @@ pub fn test(arguments: &[&str]) -> Result<(), String> {
     // Building the tests builds the binaries they run, with the same features: nothing is compiled twice.
     run(&mut cargo(&["test", "--locked", "--workspace", "--no-run"]))?;
     let binaries = target_dir().join("debug");
+    kernels::test()?;
     let canister = build::canister()?;
     for model in ["efficientnet-lite0", "magika"] {
         run(Command::new(binaries.join("model-uploader")).current_dir(root()).args(["fetch", model]))?;
