@@ -8,5 +8,9 @@
 //! consequence, or floating-point operations in a stated order with a rounding after each. Fused multiply-add and relaxed
 //! SIMD round differently and are not used. [`oracle`] compares the bodies of the target it runs on.
 
+pub mod blockwise;
 pub mod image;
+pub mod int8;
 pub mod oracle;
+pub mod qconv;
+pub mod quantise;
