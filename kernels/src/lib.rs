@@ -6,11 +6,21 @@
 //!
 //! What makes the bodies equal is stated with each kernel: integer sums that can't overflow, whose order is of no
 //! consequence, or floating-point operations in a stated order with a rounding after each. Fused multiply-add and relaxed
-//! SIMD round differently and are not used. [`oracle`] compares the bodies of the target it runs on.
+//! SIMD round differently and are not used. Any NaN equals any other: which bits a NaN has is never promised.
+//! [`oracle`] compares the bodies of the target it runs on.
+//!
+//! Arguments that contradict each other (a slice too short for its shape, a range out of bounds) are the caller's error:
+//! kernels panic on them. Shapes that come from outside are checked where they enter, not here.
 
 pub mod blockwise;
+pub mod conv;
+pub mod depthwise;
+pub mod gemm;
 pub mod image;
 pub mod int8;
+pub mod matrix;
 pub mod oracle;
+pub mod pool;
 pub mod qconv;
 pub mod quantise;
+pub mod window;

@@ -11,50 +11,17 @@ pub mod portable;
 pub mod simd128;
 
 pub use crate::int8::Requantise;
+pub use crate::window::Window;
 pub use pack::{DepthwiseWeights, pack_depthwise};
 #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
 pub use portable::{add, depthwise, gather, mean};
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 pub use simd128::{add, depthwise, gather, mean};
 
-/// Where the window of a convolution is over its input. All pairs are (height, width).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window {
-    pub input: (usize, usize),
-    pub kernel: (usize, usize),
-    pub stride: (usize, usize),
-    pub dilation: (usize, usize),
-    /// Rows of padding above and columns to the left. What is read below and to the right of the input is 0 too.
-    pub padding: (usize, usize),
-    pub output: (usize, usize),
-}
-
-impl Window {
-    /// The input row or column that tap `tap` of output `output` sees along one axis, unless it is padding.
-    pub(crate) fn tap(
-        output: usize,
-        tap: usize,
-        stride: usize,
-        dilation: usize,
-        padding: usize,
-        input: usize,
-    ) -> Option<usize> {
-        (output * stride + tap * dilation).checked_sub(padding).filter(|at| *at < input)
-    }
-
-    /// The input pixel that a tap of an output pixel sees, unless it is padding.
-    pub(crate) fn pixel(&self, output: (usize, usize), tap: (usize, usize)) -> Option<usize> {
-        let row = Self::tap(output.0, tap.0, self.stride.0, self.dilation.0, self.padding.0, self.input.0)?;
-        let column = Self::tap(output.1, tap.1, self.stride.1, self.dilation.1, self.padding.1, self.input.1)?;
-        Some(row * self.input.1 + column)
-    }
-
-    /// # Panics
-    /// If a size is not what the window says.
-    pub(crate) fn check(&self, channels: usize, input: usize) {
-        let pixels = self.input.0.checked_mul(self.input.1).and_then(|pixels| pixels.checked_mul(channels));
-        assert_eq!(pixels, Some(input), "input of {:?} pixels of {channels} channels", self.input);
-    }
+/// The input pixel that a tap of an output pixel sees, unless it is padding.
+pub(crate) fn pixel(window: &Window, output: (usize, usize), tap: (usize, usize)) -> Option<usize> {
+    let (row, column) = (window.source(0, output.0, tap.0)?, window.source(1, output.1, tap.1)?);
+    Some(row * window.input[1] + column)
 }
 
 /// How two centred tensors are added: `clamp(round_half_to_even(f32(a) * scales.0 + f32(b) * scales.1), low, high)`.

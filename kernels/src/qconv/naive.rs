@@ -21,16 +21,16 @@ pub fn depthwise(
     let channels = weights.channels();
     check_depthwise(input, window, &weights, &requantise, &rows, output);
     for row in rows {
-        for column in 0..window.output.1 {
+        for column in 0..window.output[1] {
             for channel in 0..channels {
                 let mut sum = 0i32;
-                for tap in (0..window.kernel.0).flat_map(|row| (0..window.kernel.1).map(move |column| (row, column))) {
-                    if let Some(pixel) = window.pixel((row, column), tap) {
+                for tap in (0..window.kernel[0]).flat_map(|row| (0..window.kernel[1]).map(move |column| (row, column))) {
+                    if let Some(pixel) = super::pixel(window, (row, column), tap) {
                         let product = i32::from(input[pixel * channels + channel]) * i32::from(weights.at(channel, tap));
                         sum = sum.wrapping_add(product);
                     }
                 }
-                output[(row * window.output.1 + column) * channels + channel] = requantise.apply(sum, channel);
+                output[(row * window.output[1] + column) * channels + channel] = requantise.apply(sum, channel);
             }
         }
     }
@@ -45,12 +45,17 @@ pub(crate) fn check_depthwise(
     output: &[i16],
 ) {
     let channels = weights.channels();
-    window.check(channels, input.len());
+    check_input(window, channels, input.len());
     weights.check(window);
     requantise.check_columns(channels);
-    let outputs = window.output.0.checked_mul(window.output.1).and_then(|pixels| pixels.checked_mul(channels));
+    let outputs = window.output[0].checked_mul(window.output[1]).and_then(|pixels| pixels.checked_mul(channels));
     assert_eq!(outputs, Some(output.len()), "output of {:?} pixels of {channels} channels", window.output);
-    assert!(rows.end <= window.output.0, "rows {rows:?} of {}", window.output.0);
+    assert!(rows.end <= window.output[0], "rows {rows:?} of {}", window.output[0]);
+}
+
+fn check_input(window: &Window, channels: usize, length: usize) {
+    let values = window.input[0].checked_mul(window.input[1]).and_then(|pixels| pixels.checked_mul(channels));
+    assert_eq!(values, Some(length), "input of {:?} pixels of {channels} channels", window.input);
 }
 
 /// Puts what output pixels `pixels` see into rows of `stride` values: `[row of the kernel][column][channel]`, padding 0, and
@@ -71,10 +76,10 @@ pub fn gather(
     check_gather(input, input_channels, &channels, window, &pixels, output, stride);
     for (pixel, row) in pixels.zip(output.chunks_mut(stride)) {
         row.fill(0);
-        let at = (pixel / window.output.1, pixel % window.output.1);
-        for tap in (0..window.kernel.0).flat_map(|row| (0..window.kernel.1).map(move |column| (row, column))) {
-            if let Some(pixel) = window.pixel(at, tap) {
-                let place = (tap.0 * window.kernel.1 + tap.1) * channels.len();
+        let at = (pixel / window.output[1], pixel % window.output[1]);
+        for tap in (0..window.kernel[0]).flat_map(|row| (0..window.kernel[1]).map(move |column| (row, column))) {
+            if let Some(pixel) = super::pixel(window, at, tap) {
+                let place = (tap.0 * window.kernel[1] + tap.1) * channels.len();
                 let values = &input[pixel * input_channels..][channels.clone()];
                 row[place..place + channels.len()].copy_from_slice(values);
             }
@@ -91,11 +96,11 @@ pub(crate) fn check_gather(
     output: &[i16],
     stride: usize,
 ) {
-    window.check(input_channels, input.len());
+    check_input(window, input_channels, input.len());
     assert!(channels.end <= input_channels, "channels {channels:?} of {input_channels}");
-    let taps = window.kernel.0.checked_mul(window.kernel.1).and_then(|taps| taps.checked_mul(channels.len()));
+    let taps = window.kernel[0].checked_mul(window.kernel[1]).and_then(|taps| taps.checked_mul(channels.len()));
     assert!(stride > 0 && taps.is_some_and(|taps| taps <= stride), "{taps:?} taps in a row of {stride}");
-    let outputs = window.output.0.checked_mul(window.output.1);
+    let outputs = window.output[0].checked_mul(window.output[1]);
     assert!(outputs.is_some_and(|outputs| pixels.end <= outputs), "pixels {pixels:?} of {:?}", window.output);
     let needed = pixels.len().checked_mul(stride);
     assert!(needed.is_some_and(|needed| needed <= output.len()), "{} rows of {stride}", pixels.len());

@@ -15,18 +15,18 @@ pub(crate) const CHANNEL_GROUP: usize = 8;
 pub struct DepthwiseWeights<'a> {
     packed: &'a [i16],
     channels: usize,
-    kernel: (usize, usize),
+    kernel: [usize; 2],
 }
 
 impl<'a> DepthwiseWeights<'a> {
     /// Pairs of input rows that two output rows one apart see.
-    pub(crate) fn pairs(kernel: (usize, usize)) -> usize {
-        kernel.0 / 2 + 1
+    pub(crate) fn pairs(kernel: [usize; 2]) -> usize {
+        kernel[0] / 2 + 1
     }
 
     /// Values of the packed weights; `None` if there is no such number.
-    pub fn packed_len(channels: usize, kernel: (usize, usize)) -> Option<usize> {
-        let taps = Self::pairs(kernel).checked_mul(kernel.1)?.checked_mul(4)?;
+    pub fn packed_len(channels: usize, kernel: [usize; 2]) -> Option<usize> {
+        let taps = Self::pairs(kernel).checked_mul(kernel[1])?.checked_mul(4)?;
         channels.checked_next_multiple_of(CHANNEL_GROUP)?.checked_mul(taps)
     }
 
@@ -34,7 +34,7 @@ impl<'a> DepthwiseWeights<'a> {
     ///
     /// # Panics
     /// If it is not [`Self::packed_len`] values.
-    pub fn new(packed: &'a [i16], channels: usize, kernel: (usize, usize)) -> Self {
+    pub fn new(packed: &'a [i16], channels: usize, kernel: [usize; 2]) -> Self {
         assert_eq!(Some(packed.len()), Self::packed_len(channels, kernel), "{channels} kernels of {kernel:?}");
         Self { packed, channels, kernel }
     }
@@ -43,7 +43,7 @@ impl<'a> DepthwiseWeights<'a> {
         self.channels
     }
 
-    pub fn kernel(&self) -> (usize, usize) {
+    pub fn kernel(&self) -> [usize; 2] {
         self.kernel
     }
 
@@ -51,10 +51,10 @@ impl<'a> DepthwiseWeights<'a> {
         self.packed
     }
 
-    pub(crate) fn index(kernel: (usize, usize), channel: usize, start: usize, tap: (usize, usize)) -> usize {
+    pub(crate) fn index(kernel: [usize; 2], channel: usize, start: usize, tap: (usize, usize)) -> usize {
         let (pairs, row) = (Self::pairs(kernel), tap.0 + start);
         let group = channel / CHANNEL_GROUP;
-        let vector = (((group * 2 + start) * kernel.1 + tap.1) * pairs + row / 2) * 2 + channel % CHANNEL_GROUP / 4;
+        let vector = (((group * 2 + start) * kernel[1] + tap.1) * pairs + row / 2) * 2 + channel % CHANNEL_GROUP / 4;
         vector * 8 + channel % 4 * 2 + row % 2
     }
 
@@ -76,14 +76,14 @@ impl<'a> DepthwiseWeights<'a> {
 /// If `packed` is not [`DepthwiseWeights::packed_len`] values.
 pub fn pack_depthwise(
     channels: usize,
-    kernel: (usize, usize),
+    kernel: [usize; 2],
     weight: impl Fn(usize, (usize, usize)) -> i16,
     packed: &mut [i16],
 ) {
     assert_eq!(Some(packed.len()), DepthwiseWeights::packed_len(channels, kernel), "{channels} kernels of {kernel:?}");
     packed.fill(0);
     for channel in 0..channels {
-        for tap in (0..kernel.0).flat_map(|row| (0..kernel.1).map(move |column| (row, column))) {
+        for tap in (0..kernel[0]).flat_map(|row| (0..kernel[1]).map(move |column| (row, column))) {
             for start in 0..2 {
                 packed[DepthwiseWeights::index(kernel, channel, start, tap)] = weight(channel, tap);
             }

@@ -1,0 +1,312 @@
+//! The layout that weights are kept in.
+
+use crate::matrix::MatrixRef;
+
+/// Values of a vector.
+pub(crate) const LANES: usize = 4;
+/// Vectors of a full panel.
+pub(crate) const PANEL_VECTORS: usize = 8;
+/// Columns of a full panel.
+pub const PANEL_COLUMNS: usize = PANEL_VECTORS * LANES;
+
+/// A panel: `vectors * 4` columns of the matrix from column `column` on, all its rows, row by row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Panel {
+    /// First column.
+    pub column: usize,
+    /// The column after its last one.
+    pub end: usize,
+    /// Vectors of four columns, 1 to [`PANEL_VECTORS`].
+    pub vectors: usize,
+    /// Where its values start in the packed data.
+    pub offset: usize,
+}
+
+/// The panels of a matrix of `k` rows and `n` columns, in the order in which they are stored.
+///
+/// Panels of 32 columns, then one of as many whole vectors as are left, then, if `n` is not a multiple of 4, one vector
+/// of the last four columns. Three of its columns at most are also in the panel before: they are computed twice, to the
+/// same bits, and every store is of a whole vector. A matrix of fewer than four columns is one vector, filled with zeros.
+pub(crate) fn panels(k: usize, n: usize) -> impl Iterator<Item = Panel> {
+    let full = n / PANEL_COLUMNS * PANEL_COLUMNS;
+    let whole = n / LANES * LANES;
+    let full_panels = (0..full)
+        .step_by(PANEL_COLUMNS)
+        .map(move |column| Panel { column, end: column + PANEL_COLUMNS, vectors: PANEL_VECTORS, offset: k * column });
+    let rest =
+        (full < whole).then(|| Panel { column: full, end: whole, vectors: (whole - full) / LANES, offset: k * full });
+    let partial =
+        (whole < n).then(|| Panel { column: n.saturating_sub(LANES), end: n, vectors: 1, offset: k * whole });
+    full_panels.chain(rest).chain(partial)
+}
+
+/// Values that a packed matrix of `k` rows and `n` columns takes: `k` times `n` rounded up to a multiple of 4.
+///
+/// # Panics
+/// When that overflows.
+pub fn packed_len(k: usize, n: usize) -> usize {
+    n.checked_next_multiple_of(LANES).and_then(|columns| columns.checked_mul(k)).expect("a packed matrix overflows")
+}
+
+/// A packed matrix that is owned: weights.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PackedMatrix {
+    k: usize,
+    n: usize,
+    data: Vec<f32>,
+}
+
+impl PackedMatrix {
+    /// A matrix of `k` rows and `n` columns of zeros, to be filled piece by piece.
+    pub fn zeros(k: usize, n: usize) -> PackedMatrix {
+        PackedMatrix { k, n, data: vec![0.0; packed_len(k, n)] }
+    }
+
+    /// Packs a matrix given row by row (ONNX MatMul's B: `[k, n]`).
+    pub fn from_rows(source: MatrixRef<'_>) -> PackedMatrix {
+        let mut packed = PackedMatrix::zeros(source.rows, source.columns);
+        packed.set_rows(0, source);
+        packed
+    }
+
+    /// Packs a matrix given column by column (ONNX Gemm's B with `transB`, or the weights of a pointwise convolution:
+    /// `[n, k]`): row `j` of `source` is column `j` of the matrix.
+    pub fn from_columns(source: MatrixRef<'_>) -> PackedMatrix {
+        let mut packed = PackedMatrix::zeros(source.columns, source.rows);
+        packed.set_columns(0, source);
+        packed
+    }
+
+    /// Sets the rows from `first` on.
+    ///
+    /// # Panics
+    /// When `source` has another number of columns or too many rows.
+    pub fn set_rows(&mut self, first: usize, source: MatrixRef<'_>) {
+        pack_rows(&mut self.data, self.k, self.n, first, source);
+    }
+
+    /// Sets the columns from `first` on: row `j` of `source` is column `first + j` of the matrix.
+    ///
+    /// # Panics
+    /// When `source` has another number of rows or too many columns.
+    pub fn set_columns(&mut self, first: usize, source: MatrixRef<'_>) {
+        pack_columns(&mut self.data, self.k, self.n, first, source);
+    }
+
+    /// Sets columns as [`PackedMatrix::set_columns`] does, where the values of a column are given `block` by `block` and
+    /// go to the rows `offset * (k / block) + index` for value `offset` of block `index`: a filter's taps, given channel
+    /// by channel, go to rows ordered by tap.
+    pub(crate) fn set_columns_blocked(&mut self, first: usize, source: MatrixRef<'_>, block: usize) {
+        pack_columns_blocked(&mut self.data, self.k, self.n, first, source, block);
+    }
+
+    /// The view that kernels take.
+    pub fn view(&self) -> PackedRef<'_> {
+        PackedRef { k: self.k, n: self.n, data: &self.data }
+    }
+
+    /// Rows.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Columns.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Bytes on the heap.
+    pub fn bytes(&self) -> usize {
+        self.data.capacity() * size_of::<f32>()
+    }
+}
+
+/// A packed matrix that is read.
+#[derive(Clone, Copy, Debug)]
+pub struct PackedRef<'a> {
+    pub(crate) k: usize,
+    pub(crate) n: usize,
+    pub(crate) data: &'a [f32],
+}
+
+impl<'a> PackedRef<'a> {
+    /// A matrix packed by [`pack_rows`] or [`pack_columns`].
+    ///
+    /// # Panics
+    /// When `data` is shorter than [`packed_len`].
+    pub fn new(data: &'a [f32], k: usize, n: usize) -> PackedRef<'a> {
+        PackedRef { k, n, data: &data[..packed_len(k, n)] }
+    }
+
+    /// Rows.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Columns.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Where the value of row 0 and column `column` is, and how far it is from there to the next row's.
+    fn position(&self, column: usize) -> (usize, usize) {
+        position(self.k, self.n, column)
+    }
+
+    /// One value.
+    pub fn get(&self, row: usize, column: usize) -> f32 {
+        assert!(row < self.k && column < self.n, "({row}, {column}) of ({}, {})", self.k, self.n);
+        let (start, stride) = self.position(column);
+        self.data[start + row * stride]
+    }
+
+    /// Reads row `row` back: what a Gather on axis 0 of a matrix packed by rows gives.
+    ///
+    /// # Panics
+    /// When there is no such row or `output` is not as long as a row.
+    pub fn read_row(&self, row: usize, output: &mut [f32]) {
+        assert!(row < self.k, "row {row} of {}", self.k);
+        assert_eq!(output.len(), self.n, "a row has {} values", self.n);
+        for panel in panels(self.k, self.n) {
+            let width = panel.vectors * LANES;
+            let values = &self.data[panel.offset + row * width..][..width];
+            let places = &mut output[panel.column..];
+            let count = width.min(places.len());
+            places[..count].copy_from_slice(&values[..count]);
+        }
+    }
+
+    /// Reads column `column` back: what a Gather on axis 0 of a matrix packed by columns gives (an embedding table that
+    /// is also the output layer's weights).
+    ///
+    /// # Panics
+    /// When there is no such column or `output` is not as long as a column.
+    pub fn read_column(&self, column: usize, output: &mut [f32]) {
+        assert!(column < self.n, "column {column} of {}", self.n);
+        assert_eq!(output.len(), self.k, "a column has {} values", self.k);
+        let (start, stride) = self.position(column);
+        if let Some(values) = self.data.get(start..) {
+            for (place, value) in output.iter_mut().zip(values.iter().step_by(stride)) {
+                *place = *value;
+            }
+        }
+    }
+}
+
+/// Where the value of row 0 and column `column` is in a packed `k` x `n` matrix, and how far it is to the next row's.
+fn position(k: usize, n: usize, column: usize) -> (usize, usize) {
+    let (full, whole) = (n / PANEL_COLUMNS * PANEL_COLUMNS, n / LANES * LANES);
+    if column < full {
+        (k * (column / PANEL_COLUMNS * PANEL_COLUMNS) + column % PANEL_COLUMNS, PANEL_COLUMNS)
+    } else if column < whole {
+        (k * full + column - full, whole - full)
+    } else {
+        (k * whole + column - n.saturating_sub(LANES), LANES)
+    }
+}
+
+/// Sets rows of a packed `k` x `n` matrix in `packed` from row `first` on. Padding columns are not touched: zero `packed`
+/// once before when `n` is less than 4.
+///
+/// # Panics
+/// When `source` has other columns than `n`, too many rows, or `packed` is shorter than [`packed_len`].
+pub fn pack_rows(packed: &mut [f32], k: usize, n: usize, first: usize, source: MatrixRef<'_>) {
+    assert_eq!(source.columns, n, "rows of {n} columns");
+    assert!(first <= k && source.rows <= k - first, "rows {first} + {} of {k}", source.rows);
+    let packed = &mut packed[..packed_len(k, n)];
+    for panel in panels(k, n) {
+        let width = panel.vectors * LANES;
+        let count = width.min(n - panel.column);
+        for row in 0..source.rows {
+            let values = &source.row(row)[panel.column..][..count];
+            packed[panel.offset + (first + row) * width..][..count].copy_from_slice(values);
+        }
+    }
+}
+
+/// Sets columns of a packed `k` x `n` matrix in `packed` from column `first` on: row `j` of `source` is column
+/// `first + j`. Padding columns are not touched: zero `packed` once before when `n` is less than 4.
+///
+/// # Panics
+/// When the rows of `source` have other lengths than `k`, there are too many, or `packed` is shorter than
+/// [`packed_len`].
+pub fn pack_columns(packed: &mut [f32], k: usize, n: usize, first: usize, source: MatrixRef<'_>) {
+    pack_columns_blocked(packed, k, n, first, source, 1);
+}
+
+/// See [`PackedMatrix::set_columns_blocked`].
+fn pack_columns_blocked(packed: &mut [f32], k: usize, n: usize, first: usize, source: MatrixRef<'_>, block: usize) {
+    assert_eq!(source.columns, k, "columns of {k} rows");
+    assert!(first <= n && source.rows <= n - first, "columns {first} + {} of {n}", source.rows);
+    let packed = &mut packed[..packed_len(k, n)];
+    for panel in panels(k, n) {
+        let width = panel.vectors * LANES;
+        let from = panel.column.max(first);
+        let to = panel.end.min(first + source.rows);
+        for column in from..to {
+            let values = source.row(column - first);
+            for offset in 0..block {
+                let start = panel.offset + column - panel.column + offset * (k / block) * width;
+                let places = packed.get_mut(start..).unwrap_or_default().iter_mut().step_by(width);
+                for (place, value) in places.zip(values.get(offset..).unwrap_or_default().iter().step_by(block)) {
+                    *place = *value;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbered(rows: usize, columns: usize) -> Vec<f32> {
+        (0..rows * columns).map(|index| index as f32 + 1.0).collect()
+    }
+
+    #[test]
+    fn what_is_packed_is_read_back() {
+        for k in [0, 1, 2, 5, 33] {
+            for n in [0, 1, 2, 3, 4, 5, 7, 8, 30, 31, 32, 33, 36, 63, 64, 65, 100] {
+                let source = numbered(k, n);
+                let source = MatrixRef::new(&source, k, n);
+                let transposed: Vec<f32> = (0..n).flat_map(|j| (0..k).map(move |i| source.row(i)[j])).collect();
+                let by_rows = PackedMatrix::from_rows(source);
+                let by_columns = PackedMatrix::from_columns(MatrixRef::new(&transposed, n, k));
+                assert_eq!(by_rows, by_columns, "{k} x {n}");
+                let packed = by_rows.view();
+                let mut row = vec![0.0; n];
+                for i in 0..k {
+                    packed.read_row(i, &mut row);
+                    assert_eq!(row, source.row(i), "row {i} of {k} x {n}");
+                }
+                let mut column = vec![0.0; k];
+                for j in 0..n {
+                    packed.read_column(j, &mut column);
+                    assert_eq!(column, transposed[j * k..][..k], "column {j} of {k} x {n}");
+                    for (i, value) in column.iter().enumerate() {
+                        assert_eq!(packed.get(i, j), *value);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn pieces_make_the_whole() {
+        let (k, n) = (7, 45);
+        let source = numbered(k, n);
+        let whole = PackedMatrix::from_rows(MatrixRef::new(&source, k, n));
+        let mut by_rows = PackedMatrix::zeros(k, n);
+        by_rows.set_rows(4, MatrixRef::new(&source[4 * n..], 3, n));
+        by_rows.set_rows(0, MatrixRef::new(&source, 4, n));
+        assert_eq!(by_rows, whole);
+        let columns: Vec<f32> = (0..n).flat_map(|j| (0..k).map(move |i| (i * n + j) as f32 + 1.0)).collect();
+        for cut in [1, 31, 32, 33, 43, 44] {
+            let mut by_columns = PackedMatrix::zeros(k, n);
+            by_columns.set_columns(cut, MatrixRef::new(&columns[cut * k..], n - cut, k));
+            by_columns.set_columns(0, MatrixRef::new(&columns, cut, k));
+            assert_eq!(by_columns, whole, "cut at {cut}");
+        }
+    }
+}

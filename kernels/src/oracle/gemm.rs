@@ -1,0 +1,124 @@
+//! Products of matrices.
+
+use super::{Numbers, equal_bits};
+use crate::gemm::{self, PANEL_COLUMNS, PackedMatrix, PackedRef};
+use crate::matrix::{Clamp, Epilogue, MatrixMut, MatrixRef};
+use std::ops::Range;
+
+/// Rows, k and columns. Sides of zero, one, and around every block size of the bodies.
+const SHAPES: &[(usize, usize, usize)] = &[
+    (0, 3, 5),
+    (3, 0, 5),
+    (3, 5, 0),
+    (1, 1, 1),
+    (2, 1, 2),
+    (1, 2, 3),
+    (5, 3, 4),
+    (6, 4, 3),
+    (1, 64, 32),
+    (1, 63, 33),
+    (1, 65, 64),
+    (1, 129, 96),
+    (1, 300, 45),
+    (2, 97, 66),
+    (7, 97, 66),
+    (64, 97, 66),
+    (4, 32, 32),
+    (5, 32, 36),
+    (9, 33, 28),
+    (8, 31, 60),
+    (13, 47, 24),
+    (6, 27, 16),
+    (17, 48, 20),
+    (11, 95, 12),
+    (10, 16, 8),
+    (12, 7, 40),
+    (5, 159, 67),
+    (300, 5, 9),
+    (257, 34, 6),
+    (513, 2, 3),
+];
+
+pub(super) const SENTINEL: f32 = 12345.5;
+
+pub(super) const CLAMPS: [Clamp; 4] = [Clamp::NONE, Clamp::RELU, Clamp { low: -0.25, high: 0.5 }, Clamp::RELU6];
+
+type Gemm = fn(MatrixRef<'_>, PackedRef<'_>, &Epilogue<'_>, Range<usize>, &mut MatrixMut<'_>);
+type GemmUnpacked = fn(MatrixRef<'_>, MatrixRef<'_>, &Epilogue<'_>, Range<usize>, &mut MatrixMut<'_>);
+type Gemv = fn(&[f32], PackedRef<'_>, &Epilogue<'_>, Range<usize>, &mut [f32]);
+
+pub fn check(seed: u64) -> Result<u32, String> {
+    let mut numbers = Numbers::new(seed);
+    let mut checked = 0;
+    for (index, &(m, k, n)) in SHAPES.iter().enumerate() {
+        // Rows that touch, rows with a gap, rows far apart, and rows of A that overlap.
+        let gaps = [(0, 0, 0, 0), (3, 1, 2, 5), (1000, 77, 501, 64)];
+        for (round, (a_gap, b_gap, c_gap, residual_gap)) in gaps.into_iter().enumerate() {
+            let a_stride = if round == 1 && index % 3 == 0 { k / 2 } else { k + a_gap };
+            let (b_stride, c_stride, residual_stride) = (n + b_gap, n + c_gap, n + residual_gap);
+            let make = |numbers: &mut Numbers, count| {
+                if round == 2 { numbers.wild_floats(count) } else { numbers.floats(count) }
+            };
+            let a = make(&mut numbers, m * a_stride + k);
+            let b = make(&mut numbers, k * b_stride);
+            let bias = make(&mut numbers, n);
+            let residual = make(&mut numbers, m * residual_stride);
+            let a = MatrixRef::with_stride(&a, m, k, a_stride);
+            let b = MatrixRef::with_stride(&b, k, n, b_stride);
+            let packed = PackedMatrix::from_rows(b);
+            for (fused, clamp) in CLAMPS.into_iter().enumerate() {
+                let bias = (fused % 2 == 1).then_some(&bias[..]);
+                let residual =
+                    (fused >= 2).then(|| MatrixRef::with_stride(&residual, m, n, residual_stride));
+                let epilogue = Epilogue { bias, residual, clamp };
+                let mut reference = vec![SENTINEL; m * c_stride];
+                gemm::naive::gemm(a, b, &epilogue, &mut MatrixMut::with_stride(&mut reference, m, n, c_stride));
+                let mut rows = vec![0..m];
+                if m > 1 {
+                    let cut = 1 + numbers.below(m - 1);
+                    rows = vec![cut..m, 0..cut];
+                }
+                let case = format!("{m} x {k} x {n}, strides {a_stride} {b_stride} {c_stride}, {epilogue:?}");
+                let case = &case[..case.len().min(160)];
+
+                let bodies: [(&str, Gemm); 2] = [("portable", gemm::portable::gemm), ("selected", gemm::gemm)];
+                for (name, body) in bodies {
+                    let mut output = vec![SENTINEL; m * c_stride];
+                    for rows in &rows {
+                        let mut c = MatrixMut::with_stride(&mut output, m, n, c_stride);
+                        body(a, packed.view(), &epilogue, rows.clone(), &mut c);
+                    }
+                    equal_bits("gemm", name, case, &reference, &output)?;
+                    checked += 1;
+                }
+                let bodies: [(&str, GemmUnpacked); 2] =
+                    [("portable", gemm::portable::gemm_unpacked), ("selected", gemm::gemm_unpacked)];
+                for (name, body) in bodies {
+                    let mut output = vec![SENTINEL; m * c_stride];
+                    for rows in &rows {
+                        body(a, b, &epilogue, rows.clone(), &mut MatrixMut::with_stride(&mut output, m, n, c_stride));
+                    }
+                    equal_bits("gemm_unpacked", name, case, &reference, &output)?;
+                    checked += 1;
+                }
+                let bodies: [(&str, Gemv); 2] = [("portable", gemm::portable::gemv), ("selected", gemm::gemv)];
+                for (name, body) in bodies {
+                    for row in (0..m).step_by(m / 3 + 1) {
+                        let epilogue = Epilogue {
+                            residual: epilogue.residual.map(|residual| MatrixRef::new(residual.row(row), 1, n)),
+                            ..epilogue
+                        };
+                        let mut output = vec![SENTINEL; n];
+                        let cut = numbers.below(n / PANEL_COLUMNS + 1) * PANEL_COLUMNS;
+                        for columns in [cut..n, 0..cut] {
+                            body(a.row(row), packed.view(), &epilogue, columns, &mut output);
+                        }
+                        equal_bits("gemv", name, case, &reference[row * c_stride..][..n], &output)?;
+                        checked += 1;
+                    }
+                }
+            }
+        }
+    }
+    Ok(checked)
+}
