@@ -23,4 +23,6 @@ pub mod oracle;
 pub mod pool;
 pub mod qconv;
 pub mod quantise;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod unroll;
 pub mod window;

@@ -1,0 +1,3 @@
+//! WebAssembly bodies with 128-bit SIMD.
+
+pub use super::portable::*;
