@@ -191,9 +191,8 @@ impl<'a> Int4Weights<'a> {
         let (byte, high) = Self::index(self.k, self.n, row, column);
         let byte = self.packed[byte];
         let centred = if high { i32::from(byte >> 4) } else { i32::from(byte & 15) - 8 };
-        let zero_point = self.zero_points.map_or(0, |zero_points| {
-            zero_points[2 * scale_index(self.k, self.n, row, column)] / 16
-        });
+        let zero_point =
+            self.zero_points.map_or(0, |zero_points| zero_points[2 * scale_index(self.k, self.n, row, column)] / 16);
         centred - i32::from(zero_point)
     }
 

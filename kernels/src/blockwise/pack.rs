@@ -10,7 +10,15 @@ fn check_columns(columns: &Range<usize>, n: usize) {
 
 /// Packs the scales of the columns of `columns`: column j has `k / block_size` of them, rounded up, from
 /// `(j - columns.start) * ceil(k / block_size)` on.
-fn pack_scales(scales: &[f32], factor: f32, block_size: usize, k: usize, n: usize, columns: &Range<usize>, packed: &mut [f32]) {
+fn pack_scales(
+    scales: &[f32],
+    factor: f32,
+    block_size: usize,
+    k: usize,
+    n: usize,
+    columns: &Range<usize>,
+    packed: &mut [f32],
+) {
     assert!(block_size > 0 && block_size % BLOCK == 0, "blocks of {block_size}, not a multiple of {BLOCK}");
     let blocks = k.div_ceil(block_size);
     assert!(scales.len() >= columns.len() * blocks, "{} scales of {} columns of {blocks}", scales.len(), columns.len());
@@ -58,7 +66,8 @@ pub fn pack_int8(
                 target.fill(0);
             }
             for column in 0..width {
-                let at = (first_column - columns.start + column) * source.column_stride + block * BLOCK * source.row_stride;
+                let at =
+                    (first_column - columns.start + column) * source.column_stride + block * BLOCK * source.row_stride;
                 for row in 0..rows {
                     let byte = source.bytes[at + row * source.row_stride];
                     target[row / 2 * (2 * COLUMN_GROUP) + column * 2 + row % 2] = byte as i8;

@@ -32,9 +32,9 @@ pub fn conv2d(
             let columns = group * outputs..(group + 1) * outputs;
             let epilogue = Epilogue {
                 bias: epilogue.bias.map(|bias| &bias[columns.clone()]),
-                residual: epilogue.residual.map(|residual| {
-                    MatrixRef::new(&residual.row(pixel)[columns.clone()], 1, outputs)
-                }),
+                residual: epilogue
+                    .residual
+                    .map(|residual| MatrixRef::new(&residual.row(pixel)[columns.clone()], 1, outputs)),
                 clamp: epilogue.clamp,
             };
             let places = &mut output.row_mut(pixel)[columns];

@@ -30,13 +30,15 @@ pub(crate) struct Panel {
 pub(crate) fn panels(k: usize, n: usize) -> impl Iterator<Item = Panel> {
     let full = n / PANEL_COLUMNS * PANEL_COLUMNS;
     let whole = n / LANES * LANES;
-    let full_panels = (0..full)
-        .step_by(PANEL_COLUMNS)
-        .map(move |column| Panel { column, end: column + PANEL_COLUMNS, vectors: PANEL_VECTORS, offset: k * column });
+    let full_panels = (0..full).step_by(PANEL_COLUMNS).map(move |column| Panel {
+        column,
+        end: column + PANEL_COLUMNS,
+        vectors: PANEL_VECTORS,
+        offset: k * column,
+    });
     let rest =
         (full < whole).then(|| Panel { column: full, end: whole, vectors: (whole - full) / LANES, offset: k * full });
-    let partial =
-        (whole < n).then(|| Panel { column: n.saturating_sub(LANES), end: n, vectors: 1, offset: k * whole });
+    let partial = (whole < n).then(|| Panel { column: n.saturating_sub(LANES), end: n, vectors: 1, offset: k * whole });
     full_panels.chain(rest).chain(partial)
 }
 

@@ -1,7 +1,7 @@
 //! Bodies for any target, written so that the inner loops are over the columns of a panel.
 
-use super::pack::{LANES, PANEL_COLUMNS, panels};
 use super::PackedRef;
+use super::pack::{LANES, PANEL_COLUMNS, panels};
 use crate::matrix::{Epilogue, MatrixMut, MatrixRef};
 use std::ops::Range;
 

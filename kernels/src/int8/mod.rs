@@ -205,7 +205,8 @@ fn check<T>(activations: &Activations<'_>, weights: &Weights<'_>, tile: &Tile, o
     let (rows, columns) = (&tile.rows, &tile.columns);
     assert!(columns.end <= weights.n && columns.start % COLUMN_GROUP == 0, "columns {columns:?} of {}", weights.n);
     if !rows.is_empty() {
-        let needed = (rows.end - 1).checked_mul(activations.stride).and_then(|at| at.checked_add(padded_inner(weights.k)));
+        let needed =
+            (rows.end - 1).checked_mul(activations.stride).and_then(|at| at.checked_add(padded_inner(weights.k)));
         let length = activations.values.len();
         assert!(needed.is_some_and(|needed| needed <= length), "activation row {} of {length} values", rows.end - 1);
         let needed = (rows.end - 1).checked_mul(output.stride).and_then(|at| at.checked_add(columns.end));

@@ -28,7 +28,12 @@ pub fn pack(source: Source<'_>, k: usize, n: usize, columns: Range<usize>, packe
         .checked_mul(source.row_stride)
         .zip((columns.len() - 1).checked_mul(source.column_stride))
         .and_then(|(row, column)| row.checked_add(column));
-    assert!(last.is_some_and(|last| last < source.bytes.len()), "weights of {k} x {} in {}", columns.len(), source.bytes.len());
+    assert!(
+        last.is_some_and(|last| last < source.bytes.len()),
+        "weights of {k} x {} in {}",
+        columns.len(),
+        source.bytes.len()
+    );
     let flip = if source.unsigned { 0x80 } else { 0 };
     for group in columns.start / COLUMN_GROUP..columns.end.div_ceil(COLUMN_GROUP) {
         let first_column = group * COLUMN_GROUP;

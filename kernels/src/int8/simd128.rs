@@ -6,9 +6,7 @@
 //! stays on the operand stack until its 64 products are in. Sums go through memory from one 64 to the next. A single row
 //! keeps 128 activations and takes its weights straight from memory.
 
-use super::{
-    Activations, COLUMN_GROUP, INNER_BLOCK, Output, Requantise, Rescale, SEGMENT, Tile, Weights, check, padded_inner,
-};
+use super::{Activations, COLUMN_GROUP, INNER_BLOCK, Output, Requantise, Rescale, SEGMENT, Tile, Weights, check};
 use crate::unroll::{Cursor, unroll};
 use std::arch::wasm32::*;
 use std::mem::MaybeUninit;
@@ -251,7 +249,13 @@ impl Part {
         ((group - self.groups.start) * self.rows + row) * COLUMN_GROUP
     }
 
-    fn subtract_zero_points(&self, activations: &Activations<'_>, inner: Range<usize>, zero_points: &[i32], sums: &mut Sums) {
+    fn subtract_zero_points(
+        &self,
+        activations: &Activations<'_>,
+        inner: Range<usize>,
+        zero_points: &[i32],
+        sums: &mut Sums,
+    ) {
         let mut totals = [0i32; ROWS];
         for (row, sum) in totals.iter_mut().enumerate().take(self.rows) {
             let start = (self.first_row + row) * activations.stride;

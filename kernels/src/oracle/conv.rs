@@ -45,8 +45,7 @@ pub(super) fn window(shape: &Shape) -> Result<Window, String> {
     Window::new(input, kernel, stride, dilation, pad_before, pad_after).ok_or(format!("{shape:?} is no window"))
 }
 
-type Conv =
-    fn(MatrixRef<'_>, &Window, &Filter, &Epilogue<'_>, Range<usize>, &mut MatrixMut<'_>, &mut [f32]);
+type Conv = fn(MatrixRef<'_>, &Window, &Filter, &Epilogue<'_>, Range<usize>, &mut MatrixMut<'_>, &mut [f32]);
 
 pub fn check(seed: u64) -> Result<u32, String> {
     let mut numbers = Numbers::new(seed);
@@ -81,7 +80,8 @@ pub fn check(seed: u64) -> Result<u32, String> {
             let case = format!("{window:?}, {inputs} to {outputs} channels in {groups} groups, cut at {cut}");
             let bodies: [(&str, Conv); 2] = [("portable", conv::portable::conv2d), ("selected", conv::conv2d)];
             for (name, body) in bodies {
-                let scratch_len = conv::scratch_len(&window, &filter).max(conv::portable::scratch_len(&window, &filter));
+                let scratch_len =
+                    conv::scratch_len(&window, &filter).max(conv::portable::scratch_len(&window, &filter));
                 let mut scratch = vec![f32::NAN; scratch_len];
                 let mut output = vec![SENTINEL; out_pixels * output_stride];
                 for pixels in [cut..out_pixels, 0..cut] {

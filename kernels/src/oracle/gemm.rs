@@ -68,8 +68,7 @@ pub fn check(seed: u64) -> Result<u32, String> {
             let packed = PackedMatrix::from_rows(b);
             for (fused, clamp) in CLAMPS.into_iter().enumerate() {
                 let bias = (fused % 2 == 1).then_some(&bias[..]);
-                let residual =
-                    (fused >= 2).then(|| MatrixRef::with_stride(&residual, m, n, residual_stride));
+                let residual = (fused >= 2).then(|| MatrixRef::with_stride(&residual, m, n, residual_stride));
                 let epilogue = Epilogue { bias, residual, clamp };
                 let mut reference = vec![SENTINEL; m * c_stride];
                 gemm::naive::gemm(a, b, &epilogue, &mut MatrixMut::with_stride(&mut reference, m, n, c_stride));

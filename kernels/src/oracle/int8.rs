@@ -51,7 +51,7 @@ fn gemm_f32(
 }
 
 /// The whole product, and the same cut into four.
-fn cuts(numbers: &mut Numbers, rows: usize, columns: usize) -> [Vec<Tile>; 2] {
+pub fn cuts(numbers: &mut Numbers, rows: usize, columns: usize) -> [Vec<Tile>; 2] {
     let (row, column) = (numbers.below(rows + 1), (numbers.below(columns + 4) / 4 * 4).min(columns / 4 * 4));
     let tile = |rows: Range<usize>, columns: Range<usize>| Tile { rows, columns };
     let pieces = [(0..row, 0..column), (0..row, column..columns), (row..rows, column..columns), (row..rows, 0..column)];

@@ -3,6 +3,7 @@
 //! The native tests call [`check`] for the portable bodies; the module of `kernels/bench`, built with simd128 and
 //! without, calls it inside Wasm. A family of kernels has a file here and a line in [`FAMILIES`].
 
+mod blockwise;
 mod conv;
 mod depthwise;
 mod gemm;
@@ -16,6 +17,7 @@ pub type Check = fn(seed: u64) -> Result<u32, String>;
 
 /// Every family of kernels.
 pub const FAMILIES: &[(&str, Check)] = &[
+    ("blockwise", blockwise::check),
     ("conv", conv::check),
     ("depthwise", depthwise::check),
     ("gemm", gemm::check),

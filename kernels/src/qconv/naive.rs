@@ -24,9 +24,11 @@ pub fn depthwise(
         for column in 0..window.output[1] {
             for channel in 0..channels {
                 let mut sum = 0i32;
-                for tap in (0..window.kernel[0]).flat_map(|row| (0..window.kernel[1]).map(move |column| (row, column))) {
+                for tap in (0..window.kernel[0]).flat_map(|row| (0..window.kernel[1]).map(move |column| (row, column)))
+                {
                     if let Some(pixel) = super::pixel(window, (row, column), tap) {
-                        let product = i32::from(input[pixel * channels + channel]) * i32::from(weights.at(channel, tap));
+                        let product =
+                            i32::from(input[pixel * channels + channel]) * i32::from(weights.at(channel, tap));
                         sum = sum.wrapping_add(product);
                     }
                 }

@@ -28,7 +28,8 @@ pub fn depthwise(
             for first in (0..channels).step_by(CHANNELS) {
                 let width = (channels - first).min(CHANNELS);
                 let mut sums = [0i32; CHANNELS];
-                for tap in (0..window.kernel[0]).flat_map(|row| (0..window.kernel[1]).map(move |column| (row, column))) {
+                for tap in (0..window.kernel[0]).flat_map(|row| (0..window.kernel[1]).map(move |column| (row, column)))
+                {
                     let Some(pixel) = super::pixel(window, (row, column), tap) else { continue };
                     let values = &input[pixel * channels + first..][..width];
                     for (index, (sum, value)) in sums.iter_mut().zip(values).enumerate() {
