@@ -6,10 +6,10 @@
 /// do) or far larger (a slice of a wider matrix).
 #[derive(Clone, Copy, Debug)]
 pub struct MatrixRef<'a> {
-    pub data: &'a [f32],
-    pub rows: usize,
-    pub columns: usize,
-    pub stride: usize,
+    pub(crate) data: &'a [f32],
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) stride: usize,
 }
 
 impl<'a> MatrixRef<'a> {
@@ -30,6 +30,21 @@ impl<'a> MatrixRef<'a> {
         MatrixRef { data, rows, columns, stride }
     }
 
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Values from the start of a row to the start of the next.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
     /// The values of one row.
     pub fn row(&self, row: usize) -> &'a [f32] {
         assert!(row < self.rows, "row {row} of {}", self.rows);
@@ -41,10 +56,10 @@ impl<'a> MatrixRef<'a> {
 /// A row-major matrix that is written: row `i` is `data[i * stride..][..columns]`, and the rows do not overlap.
 #[derive(Debug)]
 pub struct MatrixMut<'a> {
-    pub data: &'a mut [f32],
-    pub rows: usize,
-    pub columns: usize,
-    pub stride: usize,
+    pub(crate) data: &'a mut [f32],
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) stride: usize,
 }
 
 impl<'a> MatrixMut<'a> {
