@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 
-const WASM_TARGET: &str = "wasm32-unknown-unknown";
+pub const WASM_TARGET: &str = "wasm32-unknown-unknown";
 
 /// What `build-canister` leaves behind.
 pub struct CanisterWasm {
@@ -55,7 +55,7 @@ pub fn binaries(packages: &[&str]) -> Result<PathBuf, String> {
 }
 
 /// Adds the Wasm target to the toolchain when rustup is there and it is missing.
-fn ensure_wasm_target() -> Result<(), String> {
+pub fn ensure_wasm_target() -> Result<(), String> {
     let Ok(installed) = output(Command::new("rustup").current_dir(root()).args(["target", "list", "--installed"]))
     else {
         // Without rustup the toolchain is somebody else's business; cargo's own message is clear when it lacks the target.

@@ -2,6 +2,7 @@
 
 mod build;
 mod demo;
+mod kernels;
 mod process;
 mod size;
 mod test;
@@ -17,6 +18,9 @@ cargo xtask COMMAND
   test [FILTER]              build what the tests need and run all of them
   bench [--check]            measure instructions per inference and write benches/RESULTS.md;
                              --check compares with the committed figures instead and fails on a regression
+  bench-kernels [--check] [FILTER]
+                             instructions per multiply-accumulate of each kernel whose name contains FILTER;
+                             --check fails when one costs more than it may, or not what it estimates itself
   build-canister             build target/wasm/onnx-canister.wasm and .wasm.gz, Candid metadata included
   size                       code bytes of the built canister by crate
   lint                       rustfmt and clippy over the whole workspace
@@ -30,6 +34,7 @@ fn main() -> ExitCode {
         Some((&"demo", rest)) => demo::demo(rest),
         Some((&"test", rest)) => test::test(rest),
         Some((&"bench", rest)) => test::bench(rest),
+        Some((&"bench-kernels", rest)) => kernels::bench(rest),
         Some((&"build-canister", [])) => build::canister().map(|_| ()),
         Some((&"size", [])) => size::print_ledger(),
         Some((&"lint", [])) => test::lint(),

@@ -1,7 +1,7 @@
 //! `cargo xtask test`, `bench` and `lint`.
 
-use crate::build;
 use crate::process::{cargo, root, run, target_dir};
+use crate::{build, kernels};
 use std::process::Command;
 
 /// Builds the canister and the replica, fetches the models that tests classify with, runs every test.
@@ -11,6 +11,7 @@ pub fn test(arguments: &[&str]) -> Result<(), String> {
     // Building the tests builds the binaries they run, with the same features: nothing is compiled twice.
     run(&mut cargo(&["test", "--locked", "--workspace", "--no-run"]))?;
     let binaries = target_dir().join("debug");
+    kernels::test()?;
     let canister = build::canister()?;
     for model in ["efficientnet-lite0", "magika"] {
         run(Command::new(binaries.join("model-uploader")).current_dir(root()).args(["fetch", model]))?;

@@ -8,6 +8,8 @@ mod cost;
 pub mod naive;
 mod pack;
 pub mod portable;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+pub mod simd128;
 
 pub use cost::{estimate_instructions, estimate_instructions_unpacked};
 pub use pack::{PANEL_COLUMNS, PackedMatrix, PackedRef, pack_columns, pack_rows, packed_len};
@@ -15,7 +17,10 @@ pub use pack::{PANEL_COLUMNS, PackedMatrix, PackedRef, pack_columns, pack_rows, 
 use crate::matrix::{Epilogue, MatrixMut, MatrixRef};
 use std::ops::Range;
 
+#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
 use portable as body;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+use simd128 as body;
 
 /// Rows `rows` of C = epilogue(A x B), with B packed: see [`naive::gemm`] for what that is.
 ///
