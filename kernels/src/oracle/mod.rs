@@ -10,6 +10,7 @@ mod gemm;
 mod image;
 mod int8;
 mod pool;
+mod quantise;
 
 /// Compares a family's bodies on inputs made from a seed. Tells how many comparisons were made, or the first value that
 /// differs.
@@ -24,6 +25,7 @@ pub const FAMILIES: &[(&str, Check)] = &[
     ("image", image::check),
     ("int8", int8::check),
     ("pool", pool::check),
+    ("quantise", quantise::check),
 ];
 
 /// Checks every family and tells the comparisons made in each.

@@ -40,12 +40,11 @@ fn centred(value: f32, scale: f32, low: i32, high: i32) -> i32 {
 /// # Panics
 /// If lengths do not agree or a zero point is not of the type.
 pub fn quantize_linear<T: Integer>(input: &[f32], grid: Grid<'_>, output: &mut [T]) {
-    grid.check(input.len());
+    grid.check::<T>(input.len());
     assert_eq!(input.len(), output.len(), "input and output");
     for (index, (output, value)) in output.iter_mut().zip(input).enumerate() {
         let channel = index / grid.inner % grid.scales.len();
         let zero_point = grid.zero_point(channel);
-        assert!((T::MIN..=T::MAX).contains(&zero_point), "zero point {zero_point}");
         let value = centred(*value, grid.scales[channel], T::MIN - zero_point, T::MAX - zero_point);
         *output = T::narrow(value + zero_point);
     }
@@ -67,13 +66,13 @@ pub fn quantize_centred(input: &[f32], scale: f32, low: i16, high: i16, output: 
 /// ONNX DequantizeLinear: `f32(input - zero point) * scale`.
 ///
 /// # Panics
-/// If lengths do not agree.
+/// If lengths do not agree or a zero point is not of the type.
 pub fn dequantize_linear<T: Integer>(input: &[T], grid: Grid<'_>, output: &mut [f32]) {
-    grid.check(input.len());
+    grid.check::<T>(input.len());
     assert_eq!(input.len(), output.len(), "input and output");
     for (index, (output, value)) in output.iter_mut().zip(input).enumerate() {
         let channel = index / grid.inner % grid.scales.len();
-        *output = value.wide().wrapping_sub(grid.zero_point(channel)) as f32 * grid.scales[channel];
+        *output = (value.wide() - grid.zero_point(channel)) as f32 * grid.scales[channel];
     }
 }
 

@@ -1,8 +1,10 @@
 //! What is measured.
 
+mod blockwise;
 mod conv;
 mod depthwise;
 mod gemm;
+mod int8;
 mod pool;
 
 /// One measurement.
@@ -23,5 +25,5 @@ pub struct Row {
 
 /// Every row, family by family.
 pub fn all() -> Vec<Row> {
-    [gemm::rows(), conv::rows(), depthwise::rows(), pool::rows()].into_iter().flatten().collect()
+    [gemm::rows(), conv::rows(), depthwise::rows(), pool::rows(), int8::rows(), blockwise::rows()].into_iter().flatten().collect()
 }
