@@ -10,6 +10,7 @@ mod gemm;
 mod image;
 mod int8;
 mod pool;
+mod qconv;
 mod quantise;
 
 /// Compares a family's bodies on inputs made from a seed. Tells how many comparisons were made, or the first value that
@@ -25,6 +26,7 @@ pub const FAMILIES: &[(&str, Check)] = &[
     ("image", image::check),
     ("int8", int8::check),
     ("pool", pool::check),
+    ("qconv", qconv::check),
     ("quantise", quantise::check),
 ];
 

@@ -1,3 +1,474 @@
 //! WebAssembly bodies with 128-bit SIMD.
+//!
+//! The dot product adds products of neighbouring lanes, so a depthwise convolution needs two taps of a channel side by
+//! side. For 8 channels and an output row, or two where the stride is 1, the input rows are first interleaved in pairs in a
+//! buffer, with the padding as zeros. A dot product then takes two taps of four channels; the second output row takes the
+//! same pairs with weights that are one row further. No column is special in the loop over the outputs.
 
-pub use super::portable::*;
+use super::naive::{check_depthwise, check_gather, check_mean};
+use super::pack::CHANNEL_GROUP;
+use super::{DepthwiseWeights, Requantise, Sum, Window, naive, portable};
+use crate::int8::simd128::requantise_lanes;
+use crate::unroll::{Cursor, unroll};
+use std::arch::wasm32::*;
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+/// Values of the buffer of interleaved rows.
+const BUFFER: usize = 1 << 14;
+/// Values of a column of the buffer and a pair of rows: 8 channels of two rows.
+const PAIR: usize = 2 * CHANNEL_GROUP;
+/// Most pairs of rows that are interleaved; kernels with more rows go the portable way.
+const MOST_PAIRS: usize = 8;
+
+type Buffer = [MaybeUninit<i16>; BUFFER];
+
+/// What the sums of 8 channels become.
+#[derive(Clone, Copy)]
+struct Grid {
+    multipliers: [v128; 2],
+    bias: [v128; 2],
+    low: v128,
+    high: v128,
+}
+
+impl Grid {
+    fn new(requantise: &Requantise<'_>, channel: usize) -> Self {
+        let multipliers = &requantise.multipliers[channel..channel + CHANNEL_GROUP];
+        let bias = requantise.bias.map(|bias| &bias[channel..channel + CHANNEL_GROUP]);
+        // SAFETY: slices of 8 values of 4 bytes, two vectors each.
+        unsafe {
+            let load = |values: *const v128| [v128_load(values), v128_load(values.add(1))];
+            Self {
+                multipliers: load(multipliers.as_ptr().cast()),
+                bias: bias.map_or([i32x4_splat(0); 2], |bias| load(bias.as_ptr().cast())),
+                low: i16x8_splat(requantise.low),
+                high: i16x8_splat(requantise.high),
+            }
+        }
+    }
+
+    /// Eight values, from the sums of the two halves.
+    #[inline(always)]
+    fn eight(&self, first: v128, second: v128) -> v128 {
+        let both = i16x8_narrow_i32x4(first, second);
+        i16x8_min(i16x8_max(both, self.low), self.high)
+    }
+}
+
+/// Where the outputs of one or two rows and 8 channels come from and go to.
+#[derive(Clone, Copy)]
+struct Columns {
+    /// The buffer's column of the first output's first tap.
+    buffer: *const i16,
+    /// Values from there to that of the next output.
+    step: usize,
+    weights: *const i16,
+    /// The first output of each row; the second is null where there is one row.
+    outputs: [*mut i16; 2],
+    channels: usize,
+    count: usize,
+}
+
+/// Computes the outputs of ROWS rows with kernels of KW columns and PAIRS pairs of rows.
+///
+/// # Safety
+/// The pointers of `columns` are valid for `count` > 0 outputs: the buffer for `count - 1` steps and KW columns, the outputs
+/// for 8 values every `channels` values, the weights for both starts.
+#[inline(never)]
+unsafe fn taps<const KW: usize, const PAIRS: usize, const ROWS: usize>(columns: &Columns, grid: &Grid) {
+    let Columns { buffer, step, weights, outputs, channels, count } = *columns;
+    let Grid { multipliers, bias, low, high } = *grid;
+    // SAFETY: all offsets are within what the caller promises.
+    unsafe {
+        let mut taps = [[[[i32x4_splat(0); 2]; PAIRS]; KW]; ROWS];
+        unroll!(R in 2 { if R < ROWS { unroll!(X in 8 { if X < KW { unroll!(P in 4 { if P < PAIRS { unroll!(H in 2 {
+            let at = (((R * KW) + X) * PAIRS + P) * PAIR + H * CHANNEL_GROUP;
+            taps[R][X][P][H] = v128_load(weights.add(at).cast());
+        }) } }) } }) } });
+        let mut from = buffer;
+        let mut cursor = Cursor::new(from);
+        let [mut first, mut second] = outputs;
+        for _ in 0..count {
+            let mut halves = [[i32x4_splat(0); 2]; ROWS];
+            unroll!(H in 2 {
+                let mut values = [[i32x4_splat(0); PAIRS]; KW];
+                unroll!(R in 2 {
+                    if R < ROWS {
+                        let mut sum = i32x4_splat(0);
+                        unroll!(X in 8 { if X < KW { unroll!(P in 4 { if P < PAIRS {
+                            if R == 0 {
+                                let at = (X * PAIRS + P) * PAIR + H * CHANNEL_GROUP;
+                                values[X][P] = v128_load(from.add(at).cast());
+                            }
+                            let dot = i32x4_dot_i16x8(values[X][P], taps[R][X][P][H]);
+                            sum = if X == 0 && P == 0 { dot } else { i32x4_add(sum, dot) };
+                        } }) } });
+                        halves[R][H] = requantise_lanes(sum, bias[H], multipliers[H]);
+                    }
+                });
+            });
+            unroll!(R in 2 {
+                if R < ROWS {
+                    let both = i16x8_narrow_i32x4(halves[R][0], halves[R][1]);
+                    let place = if R == 0 { first } else { second };
+                    v128_store(place.cast(), i16x8_min(i16x8_max(both, low), high));
+                }
+            });
+            first = first.wrapping_add(channels);
+            if ROWS == 2 {
+                second = second.wrapping_add(channels);
+            }
+            from = cursor.advance(from, step);
+        }
+    }
+}
+
+/// The same for any kernel: `pairs` pairs of rows, columns `apart` values apart in the buffer.
+///
+/// # Safety
+/// As for [`taps`].
+unsafe fn any_taps(width: usize, apart: usize, pairs: usize, rows: usize, columns: &Columns, grid: &Grid) {
+    // SAFETY: all offsets are within what the caller promises.
+    unsafe {
+        for index in 0..columns.count {
+            let from = columns.buffer.add(index * columns.step);
+            for row in 0..rows {
+                let mut sums = [i32x4_splat(0); 2];
+                for tap in 0..width {
+                    for pair in 0..pairs {
+                        let weights = columns.weights.add(((row * width + tap) * pairs + pair) * PAIR);
+                        let values = from.add(tap * apart + pair * PAIR);
+                        unroll!(H in 2 {
+                            let weights = v128_load(weights.add(H * CHANNEL_GROUP).cast());
+                            let values = v128_load(values.add(H * CHANNEL_GROUP).cast());
+                            sums[H] = i32x4_add(sums[H], i32x4_dot_i16x8(values, weights));
+                        });
+                    }
+                }
+                let first = requantise_lanes(sums[0], grid.bias[0], grid.multipliers[0]);
+                let second = requantise_lanes(sums[1], grid.bias[1], grid.multipliers[1]);
+                v128_store(columns.outputs[row].add(index * columns.channels).cast(), grid.eight(first, second));
+            }
+        }
+    }
+}
+
+/// Interleaves `count` columns of PAIRS pairs of input rows, of 8 channels. MASKED: rows whose mask is 0 are padding.
+///
+/// # Safety
+/// Each row is readable for 8 values every `channels` values, and the buffer writable for the columns.
+#[inline(never)]
+unsafe fn interleave<const PAIRS: usize, const MASKED: bool>(
+    rows: &[(*const i16, bool); 2 * MOST_PAIRS],
+    channels: usize,
+    count: usize,
+    buffer: *mut i16,
+) {
+    // SAFETY: all offsets are within what the caller promises.
+    unsafe {
+        let mut starts = [[std::ptr::null::<i16>(); 2]; PAIRS];
+        let mut masks = [[i32x4_splat(0); 2]; PAIRS];
+        unroll!(P in 8 {
+            if P < PAIRS {
+                unroll!(R in 2 {
+                    starts[P][R] = rows[2 * P + R].0;
+                    masks[P][R] = i32x4_splat(if rows[2 * P + R].1 { -1 } else { 0 });
+                });
+            }
+        });
+        let mut to = buffer;
+        let mut cursor = Cursor::new(to.cast_const());
+        let mut offset = 0;
+        for _ in 0..count {
+            unroll!(P in 8 {
+                if P < PAIRS {
+                    let mut both = [i32x4_splat(0); 2];
+                    unroll!(R in 2 {
+                        both[R] = v128_load(starts[P][R].wrapping_byte_add(offset).cast());
+                        if MASKED {
+                            both[R] = v128_and(both[R], masks[P][R]);
+                        }
+                    });
+                    let low = i16x8_shuffle::<0, 8, 1, 9, 2, 10, 3, 11>(both[0], both[1]);
+                    v128_store(to.add(P * PAIR).cast(), low);
+                    let high = i16x8_shuffle::<4, 12, 5, 13, 6, 14, 7, 15>(both[0], both[1]);
+                    v128_store(to.add(P * PAIR + CHANNEL_GROUP).cast(), high);
+                }
+            });
+            offset += channels * size_of::<i16>();
+            to = cursor.advance(to.cast_const(), PAIRS * PAIR).cast_mut();
+        }
+    }
+}
+
+/// See [`naive::depthwise`].
+///
+/// # Panics
+/// If a length does not fit.
+pub fn depthwise(
+    input: &[i16],
+    window: &Window,
+    weights: DepthwiseWeights<'_>,
+    requantise: Requantise<'_>,
+    rows: Range<usize>,
+    output: &mut [i16],
+) {
+    check_depthwise(input, window, &weights, &requantise, &rows, output);
+    let channels = weights.channels();
+    let (pairs, width) = (DepthwiseWeights::pairs(window.kernel), window.kernel[1]);
+    let span = width.saturating_sub(1).saturating_mul(window.dilation[1]).saturating_add(1);
+    let column_values = pairs.saturating_mul(PAIR);
+    let fits = span.checked_mul(column_values).is_some_and(|needed| needed <= BUFFER);
+    let whole = channels / CHANNEL_GROUP * CHANNEL_GROUP;
+    if pairs > MOST_PAIRS || width == 0 || !fits || window.input_pixels() == 0 {
+        return portable::depthwise(input, window, weights, requantise, rows, output);
+    }
+    // Outputs whose taps the buffer holds at once.
+    let chunk = (BUFFER / column_values - span) / window.stride[1] + 1;
+    let together = if window.stride[0] == 1 && window.dilation[0] == 1 { 2 } else { 1 };
+    let mut buffer: Buffer = [MaybeUninit::uninit(); BUFFER];
+    for channel in (0..whole).step_by(CHANNEL_GROUP) {
+        let grid = Grid::new(&requantise, channel);
+        for row in rows.clone().step_by(together) {
+            let count = (rows.end - row).min(together);
+            for first in (0..window.output[1]).step_by(chunk) {
+                let outputs = (window.output[1] - first).min(chunk);
+                let part = Part { row, rows: count, first, outputs, channel };
+                part.fill(input, window, channels, pairs, (outputs - 1) * window.stride[1] + span, &mut buffer);
+                part.compute(window, &weights, &grid, pairs, &buffer, output);
+            }
+        }
+    }
+    if whole < channels {
+        portable::depthwise_channels(input, window, weights, requantise, rows, whole..channels, output);
+    }
+}
+
+/// Outputs of one or two rows and 8 channels that are computed from one filling of the buffer.
+struct Part {
+    row: usize,
+    rows: usize,
+    first: usize,
+    outputs: usize,
+    channel: usize,
+}
+
+impl Part {
+    /// Fills `columns` columns of the buffer.
+    fn fill(&self, input: &[i16], window: &Window, channels: usize, pairs: usize, columns: usize, buffer: &mut Buffer) {
+        // Columns of the padded input, of which those of the input are in the middle.
+        let start = self.first * window.stride[1];
+        let left = window.pad_before[1].saturating_sub(start).min(columns);
+        let first = (start + left).saturating_sub(window.pad_before[1]);
+        let inside = window.input[1].saturating_sub(first).min(columns - left);
+        let per_column = pairs * PAIR;
+        buffer[..left * per_column].fill(MaybeUninit::new(0));
+        buffer[(left + inside) * per_column..columns * per_column].fill(MaybeUninit::new(0));
+        if inside == 0 {
+            return;
+        }
+        // A row of padding reads the input's first row, and drops it.
+        let mut rows = [(input[first * channels + self.channel..].as_ptr(), false); 2 * MOST_PAIRS];
+        let mut all = true;
+        for (tap, place) in rows.iter_mut().enumerate().take(2 * pairs) {
+            match window.source(0, self.row, tap) {
+                Some(row) => {
+                    let pixel = row * window.input[1] + first;
+                    *place = (input[pixel * channels + self.channel..].as_ptr(), true);
+                }
+                None => all = false,
+            }
+        }
+        let to = buffer[left * per_column..].as_mut_ptr().cast();
+        macro_rules! dispatch {
+            ($($pairs:literal)*) => {
+                match (pairs, all) {
+                    // SAFETY: every row has `inside` pixels from `first` on, each with 8 channels from `channel` on; the
+                    // buffer has room for all columns.
+                    $(($pairs, true) => unsafe { interleave::<$pairs, false>(&rows, channels, inside, to) },
+                    ($pairs, false) => unsafe { interleave::<$pairs, true>(&rows, channels, inside, to) },)*
+                    _ => unreachable!("{pairs} pairs of rows"),
+                }
+            };
+        }
+        dispatch!(1 2 3 4 5 6 7 8);
+    }
+
+    fn compute(
+        &self,
+        window: &Window,
+        weights: &DepthwiseWeights<'_>,
+        grid: &Grid,
+        pairs: usize,
+        buffer: &Buffer,
+        output: &mut [i16],
+    ) {
+        let channels = weights.channels();
+        let width = window.kernel[1];
+        let group = DepthwiseWeights::index(window.kernel, self.channel, 0, (0, 0));
+        let mut outputs = [std::ptr::null_mut(); 2];
+        for (row, place) in outputs.iter_mut().enumerate().take(self.rows) {
+            let pixel = (self.row + row) * window.output[1] + self.first;
+            *place = output[pixel * channels + self.channel..].as_mut_ptr();
+        }
+        let columns = Columns {
+            buffer: buffer.as_ptr().cast(),
+            step: window.stride[1] * pairs * PAIR,
+            weights: weights.packed()[group..].as_ptr(),
+            outputs,
+            channels,
+            count: self.outputs,
+        };
+        let apart = window.dilation[1] * pairs * PAIR;
+        // SAFETY: `fill` filled the columns that the taps of these outputs see; the rows have as many outputs from `first`
+        // on, each with 8 channels from `channel` on; the packed weights have the group's two starts.
+        unsafe {
+            match (width, pairs, self.rows, window.dilation[1]) {
+                (3, 2, 1, 1) => taps::<3, 2, 1>(&columns, grid),
+                (3, 2, 2, 1) => taps::<3, 2, 2>(&columns, grid),
+                (5, 3, 1, 1) => taps::<5, 3, 1>(&columns, grid),
+                (5, 3, 2, 1) => taps::<5, 3, 2>(&columns, grid),
+                _ => any_taps(width, apart, pairs, self.rows, &columns, grid),
+            }
+        }
+    }
+}
+
+/// Copies a short run of values: a bulk copy would cost 100 instructions before the first byte.
+#[inline(always)]
+fn copy(from: &[i16], to: &mut [i16]) {
+    let (from, from_rest) = from.as_chunks::<8>();
+    let (to, to_rest) = to.as_chunks_mut::<8>();
+    for (from, to) in from.iter().zip(to) {
+        // SAFETY: both are 16 bytes.
+        unsafe { v128_store(to.as_mut_ptr().cast(), v128_load(from.as_ptr().cast())) };
+    }
+    for (from, to) in from_rest.iter().zip(to_rest) {
+        *to = *from;
+    }
+}
+
+/// Zeros a short run of values.
+#[inline(always)]
+fn zero(to: &mut [i16]) {
+    let (to, rest) = to.as_chunks_mut::<8>();
+    for to in to {
+        // SAFETY: 16 bytes.
+        unsafe { v128_store(to.as_mut_ptr().cast(), i16x8_splat(0)) };
+    }
+    for to in rest {
+        *to = 0;
+    }
+}
+
+/// See [`naive::gather`]. The columns of a kernel are one run of values where they follow one another in the input.
+///
+/// # Panics
+/// If a length does not fit.
+pub fn gather(
+    input: &[i16],
+    input_channels: usize,
+    channels: Range<usize>,
+    window: &Window,
+    pixels: Range<usize>,
+    output: &mut [i16],
+    stride: usize,
+) {
+    check_gather(input, input_channels, &channels, window, &pixels, output, stride);
+    let width = channels.len();
+    let (whole, dilation) = (width == input_channels, window.dilation[1]);
+    for (pixel, row) in pixels.zip(output.chunks_mut(stride)) {
+        let at = (pixel / window.output[1], pixel % window.output[1]);
+        let mut places = row;
+        for tap in 0..window.kernel[0] {
+            let (place, rest) = places.split_at_mut(window.kernel[1] * width);
+            places = rest;
+            let Some(source) = window.source(0, at.0, tap) else {
+                zero(place);
+                continue;
+            };
+            let source = &input[source * window.input[1] * input_channels..][..window.input[1] * input_channels];
+            if whole && dilation == 1 {
+                // Taps left of the input, inside, and right of it.
+                let start = at.1 * window.stride[1];
+                let left = window.pad_before[1].saturating_sub(start).min(window.kernel[1]);
+                let first = (start + left).saturating_sub(window.pad_before[1]);
+                let inside = window.input[1].saturating_sub(first).min(window.kernel[1] - left);
+                let (before, place) = place.split_at_mut(left * width);
+                let (place, behind) = place.split_at_mut(inside * width);
+                zero(before);
+                if inside > 0 {
+                    copy(&source[first * width..][..inside * width], place);
+                }
+                zero(behind);
+                continue;
+            }
+            for (tap, place) in place.chunks_mut(width.max(1)).enumerate() {
+                match window.source(1, at.1, tap) {
+                    Some(column) => copy(&source[column * input_channels..][channels.clone()], place),
+                    None => zero(place),
+                }
+            }
+        }
+        zero(places);
+    }
+}
+
+/// See [`naive::add`].
+///
+/// # Panics
+/// If lengths differ.
+pub fn add(first: &[i16], second: &[i16], sum: Sum, output: &mut [i16]) {
+    const STEP: usize = 8;
+    assert!(first.len() == second.len() && first.len() == output.len(), "lengths of a sum");
+    let scales = (f32x4_splat(sum.scales.0), f32x4_splat(sum.scales.1));
+    let (low, high) = (i16x8_splat(sum.low), i16x8_splat(sum.high));
+    let whole = output.len() / STEP * STEP;
+    let add = |first: v128, second: v128| {
+        let (first, second) = (f32x4_convert_i32x4(first), f32x4_convert_i32x4(second));
+        let sum = f32x4_add(f32x4_mul(first, scales.0), f32x4_mul(second, scales.1));
+        i32x4_trunc_sat_f32x4(f32x4_nearest(sum))
+    };
+    for at in (0..whole).step_by(STEP) {
+        // SAFETY: eight values from `at` on are within the three slices.
+        unsafe {
+            let first = v128_load(first.as_ptr().add(at).cast());
+            let second = v128_load(second.as_ptr().add(at).cast());
+            let lower = add(i32x4_extend_low_i16x8(first), i32x4_extend_low_i16x8(second));
+            let upper = add(i32x4_extend_high_i16x8(first), i32x4_extend_high_i16x8(second));
+            let both = i16x8_min(i16x8_max(i16x8_narrow_i32x4(lower, upper), low), high);
+            v128_store(output.as_mut_ptr().add(at).cast(), both);
+        }
+    }
+    naive::add(&first[whole..], &second[whole..], sum, &mut output[whole..]);
+}
+
+/// See [`naive::mean`].
+///
+/// # Panics
+/// If lengths do not fit or there are more than 65,536 pixels.
+pub fn mean(input: &[i16], multiplier: f32, low: i16, high: i16, output: &mut [i16]) {
+    check_mean(input, output);
+    let channels = output.len();
+    let whole = channels / CHANNEL_GROUP * CHANNEL_GROUP;
+    let multipliers = f32x4_splat(multiplier);
+    for channel in (0..whole).step_by(CHANNEL_GROUP) {
+        let mut sums = [i32x4_splat(0); 2];
+        for at in (channel..input.len()).step_by(channels) {
+            // SAFETY: a pixel has 8 channels from `channel` on.
+            let values = unsafe { v128_load(input.as_ptr().add(at).cast()) };
+            sums[0] = i32x4_add(sums[0], i32x4_extend_low_i16x8(values));
+            sums[1] = i32x4_add(sums[1], i32x4_extend_high_i16x8(values));
+        }
+        let halves = sums.map(|sum| requantise_lanes(sum, i32x4_splat(0), multipliers));
+        let both = i16x8_narrow_i32x4(halves[0], halves[1]);
+        let both = i16x8_min(i16x8_max(both, i16x8_splat(low)), i16x8_splat(high));
+        // SAFETY: the output has 8 values from `channel` on.
+        unsafe { v128_store(output.as_mut_ptr().add(channel).cast(), both) };
+    }
+    for channel in whole..channels {
+        let sum: i32 = input.iter().skip(channel).step_by(channels).map(|value| i32::from(*value)).sum();
+        output[channel] = ((sum as f32 * multiplier).round_ties_even() as i32).clamp(low.into(), high.into()) as i16;
+    }
+}
