@@ -6,7 +6,9 @@
 //! stays on the operand stack until its 64 products are in. Sums go through memory from one 64 to the next. A single row
 //! keeps 128 activations and takes its weights straight from memory.
 
-use super::{Activations, COLUMN_GROUP, INNER_BLOCK, Output, Requantise, Rescale, SEGMENT, Tile, Weights, check};
+use super::{
+    Activations, COLUMN_GROUP, INNER_BLOCK, Output, Requantise, Rescale, SEGMENT, Tile, Weights, check, padded_inner,
+};
 use crate::unroll::{Cursor, unroll};
 use std::arch::wasm32::*;
 use std::mem::MaybeUninit;
@@ -121,7 +123,7 @@ unsafe fn row<const KU: usize, const FIRST: bool>(a: *const i16, b: *const i8, c
                 v128_store(c.add(4 * $number).cast(), sum);
             }};
         }
-        if groups % 2 == 1 {
+        for _ in 0..groups % 4 {
             group!(0);
             b = b_cursor.advance(b, 8 * KU);
             c = c_cursor.advance(c, COLUMN_GROUP).cast_mut();
@@ -129,8 +131,97 @@ unsafe fn row<const KU: usize, const FIRST: bool>(a: *const i16, b: *const i8, c
         while c != end {
             group!(0);
             group!(1);
-            b = b_cursor.advance(b, 16 * KU);
-            c = c_cursor.advance(c, 2 * COLUMN_GROUP).cast_mut();
+            group!(2);
+            group!(3);
+            b = b_cursor.advance(b, 32 * KU);
+            c = c_cursor.advance(c, 4 * COLUMN_GROUP).cast_mut();
+        }
+    }
+}
+
+/// Where the requantised values of [`ROWS`] rows go, and how they are made.
+#[derive(Clone, Copy)]
+struct Requantised {
+    multipliers: *const f32,
+    bias: *const i32,
+    low: i16,
+    high: i16,
+    output: *mut i16,
+    stride: usize,
+}
+
+/// Completes the sums of 8 rows with their last `2 * KU` inner values and requantises them, two groups of columns at a time.
+///
+/// # Safety
+/// As for [`rows`] with MR = [`ROWS`], `groups` being a multiple of 2; multipliers and biases are readable, and 8 rows of the
+/// output writable, for the groups.
+#[inline(never)]
+unsafe fn rows_requantised<const KU: usize, const FIRST: bool>(
+    a: *const i16,
+    stride: usize,
+    b: *const i8,
+    step: usize,
+    c: *const i32,
+    groups: usize,
+    to: &Requantised,
+) {
+    // SAFETY: all offsets are within what the caller promises.
+    unsafe {
+        let mut values = [[i32x4_splat(0); KU]; ROWS];
+        let mut places = [to.output; ROWS];
+        unroll!(R in 8 {
+            let row = a.add(R * stride);
+            places[R] = to.output.add(R * to.stride);
+            unroll!(U in 32 {
+                if U < KU {
+                    values[R][U] = v128_load32_splat(row.add(2 * U).cast());
+                }
+            });
+        });
+        let (low, high) = (i16x8_splat(to.low), i16x8_splat(to.high));
+        let (mut b, mut c, mut multipliers, mut bias) = (b, c, to.multipliers, to.bias);
+        let (mut b_cursor, mut c_cursor) = (Cursor::new(b), Cursor::new(c));
+        // Bytes from a row's first value to the current one.
+        let mut offset = 0;
+        while offset < groups * COLUMN_GROUP * size_of::<i16>() {
+            let second_b = b.add(step);
+            let mut weights = [[i32x4_splat(0); KU]; 2];
+            let grid = [
+                (v128_load(multipliers.cast()), v128_load(bias.cast())),
+                (v128_load(multipliers.add(4).cast()), v128_load(bias.add(4).cast())),
+            ];
+            unroll!(R in 8 {
+                let mut halves = [i32x4_splat(0); 2];
+                unroll!(G in 2 {
+                    let mut sum = i32x4_splat(0);
+                    unroll!(U in 32 {
+                        if U < KU {
+                            if R == 0 {
+                                let b = if G == 0 { b } else { second_b };
+                                weights[G][U] = i16x8_load_extend_i8x8(b.add(8 * U));
+                            }
+                            let dot = i32x4_dot_i16x8(values[R][U], weights[G][U]);
+                            sum = match (U, FIRST) {
+                                (0, true) => dot,
+                                (0, false) => {
+                                    i32x4_add(v128_load(c.add(4 * R + COLUMN_GROUP * ROWS * G).cast()), dot)
+                                }
+                                _ => i32x4_add(sum, dot),
+                            };
+                        }
+                    });
+                    halves[G] = requantise_lanes(sum, grid[G].1, grid[G].0);
+                });
+                let both = i16x8_narrow_i32x4(halves[0], halves[1]);
+                v128_store(places[R].wrapping_byte_add(offset).cast(), i16x8_min(i16x8_max(both, low), high));
+            });
+            b = b_cursor.advance(b, 2 * step);
+            if !FIRST {
+                c = c_cursor.advance(c, 2 * COLUMN_GROUP * ROWS);
+            }
+            multipliers = multipliers.add(2 * COLUMN_GROUP);
+            bias = bias.add(2 * COLUMN_GROUP);
+            offset += 2 * COLUMN_GROUP * size_of::<i16>();
         }
     }
 }
@@ -163,6 +254,34 @@ unsafe fn call_rows<const MR: usize>(
     unsafe { kernel(a, stride, b, step, c, groups) }
 }
 
+/// Calls [`rows_requantised`] for `inner` values, a multiple of 8 and at most [`INNER`].
+///
+/// # Safety
+/// As for [`rows_requantised`].
+unsafe fn call_rows_requantised(
+    inner: usize,
+    first: bool,
+    (a, stride): (*const i16, usize),
+    (b, step): (*const i8, usize),
+    c: *const i32,
+    groups: usize,
+    to: &Requantised,
+) {
+    type Kernel = unsafe fn(*const i16, usize, *const i8, usize, *const i32, usize, &Requantised);
+    macro_rules! dispatch {
+        ($($ku:literal)*) => {
+            match (inner / 2, first) {
+                $(($ku, true) => rows_requantised::<$ku, true> as Kernel,
+                ($ku, false) => rows_requantised::<$ku, false> as Kernel,)*
+                _ => unreachable!("{inner} inner values"),
+            }
+        };
+    }
+    let kernel = dispatch!(4 8 12 16 20 24 28 32);
+    // SAFETY: as promised by the caller.
+    unsafe { kernel(a, stride, b, step, c, groups, to) }
+}
+
 /// Calls [`row`] for `inner` values, a multiple of 8 and at most [`INNER_BLOCK`].
 ///
 /// # Safety
@@ -182,11 +301,12 @@ unsafe fn call_row(inner: usize, first: bool, a: *const i16, b: *const i8, c: *m
     unsafe { kernel(a, b, c, groups) }
 }
 
-/// Sums of MR rows over the blocks `blocks`, for the groups `groups`.
+/// Sums of MR rows over the blocks `blocks`, for the groups `groups`; or, where `to` is given and MR is [`ROWS`], what they
+/// are requantised to.
 ///
 /// # Safety
 /// `a` points to MR rows `stride` apart of all inner values; the blocks and groups are those of the weights, at least one
-/// of each, at most [`COLUMNS`] columns.
+/// of each, at most [`COLUMNS`] columns. For `to` see [`rows_requantised`].
 unsafe fn sum_rows<const MR: usize>(
     a: *const i16,
     stride: usize,
@@ -194,9 +314,10 @@ unsafe fn sum_rows<const MR: usize>(
     blocks: Range<usize>,
     groups: &Range<usize>,
     sums: &mut Sums,
+    to: Option<&Requantised>,
 ) {
     let c = sums.0.as_mut_ptr().cast::<i32>();
-    let first_block = blocks.start;
+    let (first_block, end) = (blocks.start, blocks.end);
     for block in blocks {
         let (start, inner) = Weights::block(weights.k(), weights.n(), block, groups.start);
         let first = block == first_block;
@@ -209,9 +330,16 @@ unsafe fn sum_rows<const MR: usize>(
             } else {
                 let step = inner * COLUMN_GROUP;
                 let half = inner.min(INNER);
+                let last = block + 1 == end;
+                if let (Some(to), true, true) = (to, last, inner == half) {
+                    return call_rows_requantised(half, first, (a, stride), (b, step), c, groups.len(), to);
+                }
                 call_rows::<MR>(half, first, (a, stride), (b, step), c, groups.len());
                 if inner > half {
                     let (a, b) = (a.add(half), b.add(half * COLUMN_GROUP));
+                    if let (Some(to), true) = (to, last) {
+                        return call_rows_requantised(inner - half, false, (a, stride), (b, step), c, groups.len(), to);
+                    }
                     call_rows::<MR>(inner - half, false, (a, stride), (b, step), c, groups.len());
                 }
             }
@@ -308,10 +436,10 @@ fn for_each_part(
                     unsafe {
                         let a = activations.values.as_ptr().add(first_row * stride);
                         match rows {
-                            8 => sum_rows::<8>(a, stride, weights, blocks, groups, &mut sums),
-                            4 => sum_rows::<4>(a, stride, weights, blocks, groups, &mut sums),
-                            2 => sum_rows::<2>(a, stride, weights, blocks, groups, &mut sums),
-                            _ => sum_rows::<1>(a, stride, weights, blocks, groups, &mut sums),
+                            8 => sum_rows::<8>(a, stride, weights, blocks, groups, &mut sums, None),
+                            4 => sum_rows::<4>(a, stride, weights, blocks, groups, &mut sums, None),
+                            2 => sum_rows::<2>(a, stride, weights, blocks, groups, &mut sums, None),
+                            _ => sum_rows::<1>(a, stride, weights, blocks, groups, &mut sums, None),
                         }
                     }
                 }
@@ -464,8 +592,67 @@ pub fn gemm_requantised(
 ) {
     check(&activations, &weights, &tile, &output);
     requantise.check_columns(weights.n());
-    for_each_part(&activations, &weights, &tile, usize::MAX, |part, _, sums| {
-        requantise_part(part, sums, &requantise, tile.columns.end, &mut output);
+    let whole = tile.rows.len() / ROWS * ROWS;
+    let paired = tile.columns.len() / (2 * COLUMN_GROUP) * (2 * COLUMN_GROUP);
+    if weights.k() == 0 || weights.zero_points().is_some() || whole == 0 || paired == 0 {
+        return requantise_parts(&activations, &weights, &requantise, &tile, &mut output);
+    }
+    let (rows, columns) = (tile.rows.start + whole, tile.columns.start + paired);
+    let fused = Tile { rows: tile.rows.start..rows, columns: tile.columns.start..columns };
+    requantise_fused(&activations, &weights, &requantise, &fused, &mut output);
+    let beside = Tile { rows: fused.rows, columns: columns..tile.columns.end };
+    requantise_parts(&activations, &weights, &requantise, &beside, &mut output);
+    let below = Tile { rows: rows..tile.rows.end, columns: tile.columns };
+    requantise_parts(&activations, &weights, &requantise, &below, &mut output);
+}
+
+/// A tile of whole blocks of [`ROWS`] rows and pairs of groups of columns, without zero points, of at least one inner value.
+fn requantise_fused(
+    activations: &Activations<'_>,
+    weights: &Weights<'_>,
+    requantise: &Requantise<'_>,
+    tile: &Tile,
+    output: &mut Output<'_, i16>,
+) {
+    let (stride, mut sums) = (activations.stride, Sums::new());
+    let no_bias = [0; COLUMNS];
+    for first_column in tile.columns.clone().step_by(COLUMNS) {
+        let end = tile.columns.end.min(first_column + COLUMNS);
+        let groups = first_column / COLUMN_GROUP..end / COLUMN_GROUP;
+        let bias = requantise.bias.map_or(&no_bias[..], |bias| &bias[first_column..end]);
+        for row in tile.rows.clone().step_by(ROWS) {
+            let to = Requantised {
+                multipliers: requantise.multipliers[first_column..end].as_ptr(),
+                bias: bias.as_ptr(),
+                low: requantise.low,
+                high: requantise.high,
+                output: output.values[row * output.stride + first_column..].as_mut_ptr(),
+                stride: output.stride,
+            };
+            let blocks = 0..padded_inner(weights.k()).div_ceil(INNER_BLOCK);
+            // SAFETY: `check` made sure that the rows of activations and output are there; groups and blocks are within
+            // the weights, and there are multipliers and biases for all columns.
+            unsafe {
+                let a = activations.values.as_ptr().add(row * stride);
+                sum_rows::<ROWS>(a, stride, weights, blocks, &groups, &mut sums, Some(&to));
+            }
+        }
+    }
+}
+
+/// Any tile, through sums in memory.
+fn requantise_parts(
+    activations: &Activations<'_>,
+    weights: &Weights<'_>,
+    requantise: &Requantise<'_>,
+    tile: &Tile,
+    output: &mut Output<'_, i16>,
+) {
+    if tile.rows.is_empty() || tile.columns.is_empty() {
+        return;
+    }
+    for_each_part(activations, weights, tile, usize::MAX, |part, _, sums| {
+        requantise_part(part, sums, requantise, tile.columns.end, output);
     });
 }
 

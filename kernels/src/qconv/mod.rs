@@ -4,6 +4,7 @@
 //! depthwise one is the same after [`gather`] has put the pixels that an output sees into a row. Activations are centred,
 //! so padding is 0 whatever the zero point.
 
+mod estimate;
 pub mod naive;
 mod pack;
 pub mod portable;
@@ -12,6 +13,10 @@ pub mod simd128;
 
 pub use crate::int8::Requantise;
 pub use crate::window::Window;
+pub use estimate::{
+    estimate_add_instructions, estimate_depthwise_instructions, estimate_gather_instructions,
+    estimate_mean_instructions,
+};
 pub use pack::{DepthwiseWeights, pack_depthwise};
 #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
 pub use portable::{add, depthwise, gather, mean};

@@ -1,5 +1,6 @@
 //! From f32 to integers and back.
 
+mod estimate;
 pub mod naive;
 pub mod portable;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
@@ -11,6 +12,7 @@ use portable as body;
 use simd128 as body;
 
 pub use body::{dequantize_centred, dynamic_parameters, quantize_centred, row};
+pub use estimate::{Conversion, estimate_instructions};
 
 /// A row whose largest magnitude is below this is quantised to zeros with scale 0: the reciprocal could overflow.
 pub const SMALLEST_MAGNITUDE: f32 = 1.0e-30;

@@ -6,6 +6,8 @@ mod depthwise;
 mod gemm;
 mod int8;
 mod pool;
+mod qconv;
+mod quantise;
 
 /// One measurement.
 pub struct Row {
@@ -25,5 +27,5 @@ pub struct Row {
 
 /// Every row, family by family.
 pub fn all() -> Vec<Row> {
-    [gemm::rows(), conv::rows(), depthwise::rows(), pool::rows(), int8::rows(), blockwise::rows()].into_iter().flatten().collect()
+    [gemm::rows(), conv::rows(), depthwise::rows(), pool::rows(), int8::rows(), blockwise::rows(), qconv::rows(), quantise::rows()].into_iter().flatten().collect()
 }
