@@ -21,8 +21,6 @@ const PAIR: usize = 2 * CHANNEL_GROUP;
 /// Most pairs of rows that are interleaved; kernels with more rows go the portable way.
 const MOST_PAIRS: usize = 8;
 
-type Buffer = [MaybeUninit<i16>; BUFFER];
-
 /// What the sums of 8 channels become.
 #[derive(Clone, Copy)]
 struct Grid {
@@ -157,10 +155,12 @@ unsafe fn any_taps(width: usize, apart: usize, pairs: usize, rows: usize, column
 /// Interleaves `count` columns of PAIRS pairs of input rows, of 8 channels. MASKED: rows whose mask is 0 are padding.
 ///
 /// # Safety
-/// Each row is readable for 8 values every `channels` values, and the buffer writable for the columns.
+/// Each row, as far from `input` as `rows` says, is readable for 8 values every `channels` values, and the buffer writable
+/// for the columns.
 #[inline(never)]
 unsafe fn interleave<const PAIRS: usize, const MASKED: bool>(
-    rows: &[(*const i16, bool); 2 * MOST_PAIRS],
+    input: *const i16,
+    rows: &[(usize, bool); 2 * MOST_PAIRS],
     channels: usize,
     count: usize,
     buffer: *mut i16,
@@ -172,7 +172,7 @@ unsafe fn interleave<const PAIRS: usize, const MASKED: bool>(
         unroll!(P in 8 {
             if P < PAIRS {
                 unroll!(R in 2 {
-                    starts[P][R] = rows[2 * P + R].0;
+                    starts[P][R] = input.add(rows[2 * P + R].0);
                     masks[P][R] = i32x4_splat(if rows[2 * P + R].1 { -1 } else { 0 });
                 });
             }
@@ -227,16 +227,25 @@ pub fn depthwise(
     // Outputs whose taps the buffer holds at once.
     let chunk = (BUFFER / column_values - span) / window.stride[1] + 1;
     let together = if window.stride[0] == 1 && window.dilation[0] == 1 { 2 } else { 1 };
-    let mut buffer: Buffer = [MaybeUninit::uninit(); BUFFER];
-    for channel in (0..whole).step_by(CHANNEL_GROUP) {
-        let grid = Grid::new(&requantise, channel);
-        for row in rows.clone().step_by(together) {
-            let count = (rows.end - row).min(together);
-            for first in (0..window.output[1]).step_by(chunk) {
-                let outputs = (window.output[1] - first).min(chunk);
-                let part = Part { row, rows: count, first, outputs, channel };
-                part.fill(input, window, channels, pairs, (outputs - 1) * window.stride[1] + span, &mut buffer);
-                part.compute(window, &weights, &grid, pairs, &buffer, output);
+    let mut buffer = Buffer { values: [MaybeUninit::uninit(); BUFFER], padded: None };
+    for row in rows.clone().step_by(together) {
+        // A row of padding reads the input's first row, and drops it.
+        let mut sources = [(0, false); 2 * MOST_PAIRS];
+        for (tap, place) in sources.iter_mut().enumerate().take(2 * pairs) {
+            if let Some(source) = window.source(0, row, tap) {
+                *place = (source * window.input[1] * channels, true);
+            }
+        }
+        let count = (rows.end - row).min(together);
+        for first in (0..window.output[1]).step_by(chunk) {
+            let outputs = (window.output[1] - first).min(chunk);
+            let part = Part { row, rows: count, first, outputs, pairs };
+            let columns = part.columns(window, (outputs - 1) * window.stride[1] + span);
+            buffer.pad(columns, pairs);
+            for channel in (0..whole).step_by(CHANNEL_GROUP) {
+                part.fill(input, &sources, channels, channel, columns, &mut buffer);
+                let grid = Grid::new(&requantise, channel);
+                part.compute(window, &weights, &grid, channel, &buffer, output);
             }
         }
     }
@@ -245,50 +254,80 @@ pub fn depthwise(
     }
 }
 
-/// Outputs of one or two rows and 8 channels that are computed from one filling of the buffer.
+/// Interleaved rows of 8 channels, in the order `[column][pair of rows][channel][row of the pair]`.
+struct Buffer {
+    values: [MaybeUninit<i16>; BUFFER],
+    /// The columns whose padding is in place: it stays from one filling to the next.
+    padded: Option<InputColumns>,
+}
+
+impl Buffer {
+    fn pad(&mut self, columns: InputColumns, pairs: usize) {
+        if self.padded != Some(columns) {
+            let InputColumns { left, inside, total, .. } = columns;
+            self.values[..left * pairs * PAIR].fill(MaybeUninit::new(0));
+            self.values[(left + inside) * pairs * PAIR..total * pairs * PAIR].fill(MaybeUninit::new(0));
+            self.padded = Some(columns);
+        }
+    }
+}
+
+/// Which columns of the input the buffer has: `inside` of them from `first` on, after `left` of padding, `total` with the
+/// padding to their right.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct InputColumns {
+    left: usize,
+    first: usize,
+    inside: usize,
+    total: usize,
+}
+
+/// Outputs of one or two rows that are computed, for each 8 channels, from one filling of the buffer.
 struct Part {
     row: usize,
     rows: usize,
     first: usize,
     outputs: usize,
-    channel: usize,
+    pairs: usize,
 }
 
 impl Part {
-    /// Fills `columns` columns of the buffer.
-    fn fill(&self, input: &[i16], window: &Window, channels: usize, pairs: usize, columns: usize, buffer: &mut Buffer) {
-        // Columns of the padded input, of which those of the input are in the middle.
+    fn columns(&self, window: &Window, total: usize) -> InputColumns {
         let start = self.first * window.stride[1];
-        let left = window.pad_before[1].saturating_sub(start).min(columns);
+        let left = window.pad_before[1].saturating_sub(start).min(total);
         let first = (start + left).saturating_sub(window.pad_before[1]);
-        let inside = window.input[1].saturating_sub(first).min(columns - left);
-        let per_column = pairs * PAIR;
-        buffer[..left * per_column].fill(MaybeUninit::new(0));
-        buffer[(left + inside) * per_column..columns * per_column].fill(MaybeUninit::new(0));
-        if inside == 0 {
+        let inside = window.input[1].saturating_sub(first).min(total - left);
+        InputColumns { left, first, inside, total }
+    }
+
+    /// Fills the buffer with the channels from `channel` on of the rows that start at `sources`.
+    fn fill(
+        &self,
+        input: &[i16],
+        sources: &[(usize, bool); 2 * MOST_PAIRS],
+        channels: usize,
+        channel: usize,
+        columns: InputColumns,
+        buffer: &mut Buffer,
+    ) {
+        if columns.inside == 0 {
             return;
         }
-        // A row of padding reads the input's first row, and drops it.
-        let mut rows = [(input[first * channels + self.channel..].as_ptr(), false); 2 * MOST_PAIRS];
-        let mut all = true;
-        for (tap, place) in rows.iter_mut().enumerate().take(2 * pairs) {
-            match window.source(0, self.row, tap) {
-                Some(row) => {
-                    let pixel = row * window.input[1] + first;
-                    *place = (input[pixel * channels + self.channel..].as_ptr(), true);
-                }
-                None => all = false,
-            }
-        }
-        let to = buffer[left * per_column..].as_mut_ptr().cast();
+        let all = sources[..2 * self.pairs].iter().all(|(_, inside)| *inside);
+        let (offset, inside) = (columns.first * channels + channel, columns.inside);
+        let to = buffer.values[columns.left * self.pairs * PAIR..].as_mut_ptr().cast();
         macro_rules! dispatch {
             ($($pairs:literal)*) => {
-                match (pairs, all) {
+                match (self.pairs, all) {
                     // SAFETY: every row has `inside` pixels from `first` on, each with 8 channels from `channel` on; the
                     // buffer has room for all columns.
-                    $(($pairs, true) => unsafe { interleave::<$pairs, false>(&rows, channels, inside, to) },
-                    ($pairs, false) => unsafe { interleave::<$pairs, true>(&rows, channels, inside, to) },)*
-                    _ => unreachable!("{pairs} pairs of rows"),
+                    $(($pairs, true) => unsafe {
+                        interleave::<$pairs, false>(input.as_ptr().add(offset), sources, channels, inside, to)
+                    },
+                    ($pairs, false) => unsafe {
+                        interleave::<$pairs, true>(input.as_ptr().add(offset), sources, channels, inside, to)
+                    },)*
+                    _ => unreachable!("{} pairs of rows", self.pairs),
                 }
             };
         }
@@ -300,20 +339,19 @@ impl Part {
         window: &Window,
         weights: &DepthwiseWeights<'_>,
         grid: &Grid,
-        pairs: usize,
+        channel: usize,
         buffer: &Buffer,
         output: &mut [i16],
     ) {
-        let channels = weights.channels();
-        let width = window.kernel[1];
-        let group = DepthwiseWeights::index(window.kernel, self.channel, 0, (0, 0));
+        let (pairs, channels, width) = (self.pairs, weights.channels(), window.kernel[1]);
+        let group = DepthwiseWeights::index(window.kernel, channel, 0, (0, 0));
         let mut outputs = [std::ptr::null_mut(); 2];
         for (row, place) in outputs.iter_mut().enumerate().take(self.rows) {
             let pixel = (self.row + row) * window.output[1] + self.first;
-            *place = output[pixel * channels + self.channel..].as_mut_ptr();
+            *place = output[pixel * channels + channel..].as_mut_ptr();
         }
         let columns = Columns {
-            buffer: buffer.as_ptr().cast(),
+            buffer: buffer.values.as_ptr().cast(),
             step: window.stride[1] * pairs * PAIR,
             weights: weights.packed()[group..].as_ptr(),
             outputs,
@@ -321,7 +359,7 @@ impl Part {
             count: self.outputs,
         };
         let apart = window.dilation[1] * pairs * PAIR;
-        // SAFETY: `fill` filled the columns that the taps of these outputs see; the rows have as many outputs from `first`
+        // SAFETY: the buffer has the columns that the taps of these outputs see; the rows have as many outputs from `first`
         // on, each with 8 channels from `channel` on; the packed weights have the group's two starts.
         unsafe {
             match (width, pairs, self.rows, window.dilation[1]) {
@@ -390,6 +428,32 @@ fn zero(to: &mut [i16]) {
     }
 }
 
+/// Copies `count` runs of `length` values, whose starts are `from_step` and `to_step` values apart.
+///
+/// # Safety
+/// All runs are readable at `from` and writable at `to`.
+#[inline(never)]
+unsafe fn copy_runs(from: *const i16, from_step: usize, to: *mut i16, to_step: usize, length: usize, count: usize) {
+    let (mut from, mut to) = (from, to);
+    // SAFETY: all offsets are within the runs.
+    unsafe {
+        for _ in 0..count {
+            if length < 8 {
+                copy(std::slice::from_raw_parts(from, length), std::slice::from_raw_parts_mut(to, length));
+            } else {
+                let mut at = 0;
+                while at + 8 < length {
+                    v128_store(to.wrapping_add(at).cast(), v128_load(from.wrapping_add(at).cast()));
+                    at += 8;
+                }
+                // The last eight values, some of them perhaps once more.
+                v128_store(to.add(length - 8).cast(), v128_load(from.add(length - 8).cast()));
+            }
+            (from, to) = (from.wrapping_add(from_step), to.wrapping_add(to_step));
+        }
+    }
+}
+
 /// See [`naive::gather`]. The columns of a kernel are one run of values where they follow one another in the input.
 ///
 /// # Panics
@@ -404,42 +468,59 @@ pub fn gather(
     stride: usize,
 ) {
     check_gather(input, input_channels, &channels, window, &pixels, output, stride);
-    let width = channels.len();
-    let (whole, dilation) = (width == input_channels, window.dilation[1]);
-    for (pixel, row) in pixels.zip(output.chunks_mut(stride)) {
-        let at = (pixel / window.output[1], pixel % window.output[1]);
-        let mut places = row;
-        for tap in 0..window.kernel[0] {
-            let (place, rest) = places.split_at_mut(window.kernel[1] * width);
-            places = rest;
-            let Some(source) = window.source(0, at.0, tap) else {
-                zero(place);
-                continue;
+    let (width, kernel) = (channels.len(), window.kernel);
+    let run = kernel[1] * width;
+    // The outputs of a row whose kernel is inside from left to right, if its columns follow one another in the input.
+    let together =
+        width == input_channels && window.dilation[1] == 1 && window.input[1] + window.pad_before[1] >= kernel[1];
+    let inside = match together {
+        true => {
+            let last = (window.input[1] + window.pad_before[1] - kernel[1]) / window.stride[1];
+            window.pad_before[1].div_ceil(window.stride[1])..(last + 1).min(window.output[1])
+        }
+        false => 0..0,
+    };
+    let mut pixel = pixels.start;
+    while pixel < pixels.end {
+        let (row, first) = (pixel / window.output[1], pixel % window.output[1]);
+        let end = window.output[1].min(first + pixels.end - pixel);
+        let place = |column: usize| (pixel - pixels.start + column - first) * stride;
+        for tap in 0..kernel[0] {
+            let source = window.source(0, row, tap);
+            let (start, stop) = match source {
+                Some(_) => (inside.start.clamp(first, end), inside.end.clamp(first, end)),
+                None => (first, first),
             };
-            let source = &input[source * window.input[1] * input_channels..][..window.input[1] * input_channels];
-            if whole && dilation == 1 {
-                // Taps left of the input, inside, and right of it.
-                let start = at.1 * window.stride[1];
-                let left = window.pad_before[1].saturating_sub(start).min(window.kernel[1]);
-                let first = (start + left).saturating_sub(window.pad_before[1]);
-                let inside = window.input[1].saturating_sub(first).min(window.kernel[1] - left);
-                let (before, place) = place.split_at_mut(left * width);
-                let (place, behind) = place.split_at_mut(inside * width);
-                zero(before);
-                if inside > 0 {
-                    copy(&source[first * width..][..inside * width], place);
+            if let (Some(source), true) = (source, start < stop) {
+                let from = (source * window.input[1] + start * window.stride[1] - window.pad_before[1]) * width;
+                let (from, to) = (&input[from..], &mut output[place(start) + tap * run..]);
+                // SAFETY: the kernel is inside of the input for all columns from `start` to `stop`, and the output, as
+                // `check_gather` made sure, has a row for each of them.
+                unsafe {
+                    let (from, to) = (from.as_ptr(), to.as_mut_ptr());
+                    copy_runs(from, window.stride[1] * width, to, stride, run, stop - start);
                 }
-                zero(behind);
-                continue;
             }
-            for (tap, place) in place.chunks_mut(width.max(1)).enumerate() {
-                match window.source(1, at.1, tap) {
-                    Some(column) => copy(&source[column * input_channels..][channels.clone()], place),
-                    None => zero(place),
+            for column in (first..start).chain(stop.max(start)..end) {
+                let places = &mut output[place(column) + tap * run..][..run];
+                for (tap, to) in places.chunks_mut(width.max(1)).enumerate() {
+                    match source.zip(window.source(1, column, tap)) {
+                        Some((source, at)) => {
+                            let at = (source * window.input[1] + at) * input_channels;
+                            copy(&input[at..][channels.clone()], to);
+                        }
+                        None => zero(to),
+                    }
                 }
             }
         }
-        zero(places);
+        let used = kernel[0] * run;
+        if used < stride {
+            for column in first..end {
+                zero(&mut output[place(column) + used..place(column) + stride]);
+            }
+        }
+        pixel += end - first;
     }
 }
 
@@ -462,9 +543,9 @@ pub fn add(first: &[i16], second: &[i16], sum: Sum, output: &mut [i16]) {
     for _ in 0..whole / STEP {
         // SAFETY: eight values from the same place on, within the three slices.
         unsafe {
-            let (first, second) = (v128_load(a.cast()), v128_load(b.cast()));
-            let lower = add(i32x4_extend_low_i16x8(first), i32x4_extend_low_i16x8(second));
-            let upper = add(i32x4_extend_high_i16x8(first), i32x4_extend_high_i16x8(second));
+            // Widened by the loads: conversions of a vector's halves would be compiled lane by lane.
+            let lower = add(i32x4_load_extend_i16x4(a), i32x4_load_extend_i16x4(b));
+            let upper = add(i32x4_load_extend_i16x4(a.add(4)), i32x4_load_extend_i16x4(b.add(4)));
             let both = i16x8_min(i16x8_max(i16x8_narrow_i32x4(lower, upper), low), high);
             v128_store(to.cast(), both);
             (a, b, to) = (a.add(STEP), b.add(STEP), to.add(STEP));
