@@ -645,3 +645,27 @@ pub fn prepare_int4(row: &[i16], output: &mut [i16]) {
     let beyond = v128_or(i16x8_lt(least, i16x8_splat(-limit)), i16x8_gt(largest, i16x8_splat(limit)));
     assert!(!v128_any_true(beyond), "an activation beyond {limit}");
 }
+
+/// Packs a block of four columns: of two bytes, which have the weights of four rows, the inner halves change places; then
+/// pairs of bytes are transposed.
+pub(super) fn pack_int4_block(bytes: &[[u8; BLOCK / 2]; COLUMN_GROUP], target: &mut [i8; INT4_BYTES]) {
+    let arrange = |bytes: &[u8; BLOCK / 2]| {
+        // SAFETY: 16 bytes.
+        let bytes = unsafe { v128_load(bytes.as_ptr().cast()) };
+        let outer = v128_and(bytes, u16x8_splat(0xf00f));
+        let up = u16x8_shl(v128_and(bytes, u16x8_splat(0x00f0)), 4);
+        let down = u16x8_shr(v128_and(bytes, u16x8_splat(0x0f00)), 4);
+        v128_xor(v128_or(outer, v128_or(up, down)), u16x8_splat(0x8080))
+    };
+    let [a, b, c, d] = [arrange(&bytes[0]), arrange(&bytes[1]), arrange(&bytes[2]), arrange(&bytes[3])];
+    let low = [i16x8_shuffle::<0, 8, 1, 9, 2, 10, 3, 11>(a, b), i16x8_shuffle::<0, 8, 1, 9, 2, 10, 3, 11>(c, d)];
+    let high = [i16x8_shuffle::<4, 12, 5, 13, 6, 14, 7, 15>(a, b), i16x8_shuffle::<4, 12, 5, 13, 6, 14, 7, 15>(c, d)];
+    let to = target.as_mut_ptr();
+    // SAFETY: 64 bytes.
+    unsafe {
+        v128_store(to.cast(), i32x4_shuffle::<0, 4, 1, 5>(low[0], low[1]));
+        v128_store(to.add(16).cast(), i32x4_shuffle::<2, 6, 3, 7>(low[0], low[1]));
+        v128_store(to.add(32).cast(), i32x4_shuffle::<0, 4, 1, 5>(high[0], high[1]));
+        v128_store(to.add(48).cast(), i32x4_shuffle::<2, 6, 3, 7>(high[0], high[1]));
+    }
+}

@@ -24,6 +24,7 @@ pub mod simd128;
 use std::ops::Range;
 
 pub use estimate::{estimate_instructions, estimate_instructions_requantised};
+pub(crate) use pack::pack_whole;
 pub use pack::{Source, pack};
 #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
 pub use portable::{gemm_f32, gemm_i32, gemm_requantised};

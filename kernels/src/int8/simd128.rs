@@ -7,7 +7,8 @@
 //! keeps 128 activations and takes its weights straight from memory.
 
 use super::{
-    Activations, COLUMN_GROUP, INNER_BLOCK, Output, Requantise, Rescale, SEGMENT, Tile, Weights, check, padded_inner,
+    Activations, COLUMN_GROUP, INNER_BLOCK, Output, Requantise, Rescale, SEGMENT, Source, Tile, Weights, check,
+    padded_inner,
 };
 use crate::unroll::{Cursor, unroll};
 use std::arch::wasm32::*;
@@ -705,4 +706,83 @@ fn requantise_part(part: &Part, sums: &Sums, requantise: &Requantise<'_>, end: u
             output.values[start + column] = requantise.apply(sum, column);
         }
     }
+}
+
+/// Packs as many of the rows of four whole columns as there is a quick way for, and tells how many that were. The first of
+/// them is at `first`. Bytes are changed by an exclusive or with `flip`.
+pub(crate) fn pack_whole(source: &Source<'_>, first: usize, rows: usize, flip: u8, target: &mut [i8]) -> usize {
+    let Source { bytes, row_stride, column_stride, .. } = *source;
+    if rows == 0 {
+        return 0;
+    }
+    let last = first + (rows - 1) * row_stride + (COLUMN_GROUP - 1) * column_stride;
+    assert!(last < bytes.len() && target.len() >= rows * COLUMN_GROUP, "{rows} rows from {first} on");
+    let flip = u8x16_splat(flip);
+    // SAFETY: the columns' bytes, from `first` to `last`, are in the source; each step writes what it packs of the target.
+    unsafe {
+        let (from, to) = (bytes.as_ptr().add(first), target.as_mut_ptr());
+        if row_stride == 1 {
+            pack_columns(from, column_stride, rows, flip, to)
+        } else if column_stride == 1 {
+            pack_rows(from, row_stride, rows, flip, to)
+        } else {
+            0
+        }
+    }
+}
+
+/// Sixteen rows at a time of columns whose bytes follow one another: a transposition of pairs of bytes.
+///
+/// # Safety
+/// Four columns of `rows` bytes, `stride` apart, are readable, and `4 * rows` bytes writable.
+#[inline(never)]
+unsafe fn pack_columns(from: *const u8, stride: usize, rows: usize, flip: v128, to: *mut i8) -> usize {
+    const STEP: usize = 16;
+    // SAFETY: all offsets are within what the caller promises.
+    unsafe {
+        let columns = [from, from.add(stride), from.add(2 * stride), from.add(3 * stride)];
+        let mut to = to;
+        let mut cursor = Cursor::new(to.cast_const());
+        for step in 0..rows / STEP {
+            let load = |column: usize| v128_xor(v128_load(columns[column].add(step * STEP).cast()), flip);
+            let (a, b, c, d) = (load(0), load(1), load(2), load(3));
+            let (low, high) = (
+                [i16x8_shuffle::<0, 8, 1, 9, 2, 10, 3, 11>(a, b), i16x8_shuffle::<0, 8, 1, 9, 2, 10, 3, 11>(c, d)],
+                [i16x8_shuffle::<4, 12, 5, 13, 6, 14, 7, 15>(a, b), i16x8_shuffle::<4, 12, 5, 13, 6, 14, 7, 15>(c, d)],
+            );
+            v128_store(to.cast(), i32x4_shuffle::<0, 4, 1, 5>(low[0], low[1]));
+            v128_store(to.add(16).cast(), i32x4_shuffle::<2, 6, 3, 7>(low[0], low[1]));
+            v128_store(to.add(32).cast(), i32x4_shuffle::<0, 4, 1, 5>(high[0], high[1]));
+            v128_store(to.add(48).cast(), i32x4_shuffle::<2, 6, 3, 7>(high[0], high[1]));
+            to = cursor.advance(to.cast_const(), STEP * COLUMN_GROUP).cast_mut();
+        }
+    }
+    rows / STEP * STEP
+}
+
+/// Four rows at a time of rows whose bytes follow one another.
+///
+/// # Safety
+/// `rows` rows of four bytes, `stride` apart, are readable, and `4 * rows` bytes writable.
+#[inline(never)]
+unsafe fn pack_rows(from: *const u8, stride: usize, rows: usize, flip: v128, to: *mut i8) -> usize {
+    const STEP: usize = 4;
+    // SAFETY: all offsets are within what the caller promises.
+    unsafe {
+        let (mut from, mut to) = (from, to);
+        let mut cursor = Cursor::new(to.cast_const());
+        for _ in 0..rows / STEP {
+            let load = |row: *const u8| v128_load32_zero(row.cast());
+            let second = from.wrapping_add(stride);
+            let third = second.wrapping_add(stride);
+            let fourth = third.wrapping_add(stride);
+            let low = i8x16_shuffle::<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23>(load(from), load(second));
+            let high =
+                i8x16_shuffle::<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23>(load(third), load(fourth));
+            v128_store(to.cast(), v128_xor(i64x2_shuffle::<0, 2>(low, high), flip));
+            from = fourth.wrapping_add(stride);
+            to = cursor.advance(to.cast_const(), STEP * COLUMN_GROUP).cast_mut();
+        }
+    }
+    rows / STEP * STEP
 }
