@@ -164,7 +164,7 @@ fn bytes(values: usize) -> usize {
 }
 
 /// sums = clamp(sums + residual).
-fn add_and_clamp(sums: &mut [f32], residual: &[f32], clamp: Clamp) {
+pub(crate) fn add_and_clamp(sums: &mut [f32], residual: &[f32], clamp: Clamp) {
     let bounds = (f32x4_splat(clamp.low), f32x4_splat(clamp.high));
     let (vectors, rest) = sums.as_chunks_mut::<LANES>();
     let (residual_vectors, residual_rest) = residual.as_chunks::<LANES>();
