@@ -66,6 +66,7 @@ pub fn check(seed: u64) -> Result<u32, String> {
             let a = MatrixRef::with_stride(&a, m, k, a_stride);
             let b = MatrixRef::with_stride(&b, k, n, b_stride);
             let packed = PackedMatrix::from_rows(b);
+            check_packing(b, &packed, &mut numbers)?;
             for (fused, clamp) in CLAMPS.into_iter().enumerate() {
                 let bias = (fused % 2 == 1).then_some(&bias[..]);
                 let residual = (fused >= 2).then(|| MatrixRef::with_stride(&residual, m, n, residual_stride));
@@ -120,4 +121,28 @@ pub fn check(seed: u64) -> Result<u32, String> {
         }
     }
     Ok(checked)
+}
+
+/// What was packed row by row is what is packed column by column, and what is read back.
+fn check_packing(b: MatrixRef<'_>, packed: &PackedMatrix, numbers: &mut Numbers) -> Result<(), String> {
+    let (k, n) = (b.rows(), b.columns());
+    let transposed: Vec<f32> = (0..n).flat_map(|column| (0..k).map(move |row| b.row(row)[column])).collect();
+    let case = format!("{k} x {n}");
+    let mut by_columns = PackedMatrix::zeros(k, n);
+    let cut = numbers.below(n + 1);
+    by_columns.set_columns(cut, MatrixRef::new(&transposed[cut * k..], n - cut, k));
+    by_columns.set_columns(0, MatrixRef::new(&transposed, cut, k));
+    for packed in [packed, &by_columns] {
+        let mut column = vec![SENTINEL; k];
+        for (index, expected) in transposed.chunks_exact(k.max(1)).enumerate() {
+            packed.view().read_column(index, &mut column);
+            equal_bits("pack", "selected", &case, expected, &column)?;
+        }
+        let mut row = vec![SENTINEL; n];
+        for index in 0..k {
+            packed.view().read_row(index, &mut row);
+            equal_bits("pack", "selected", &case, b.row(index), &row)?;
+        }
+    }
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! A WebAssembly body with 128-bit SIMD: the results of up to eight vectors of channels stay in locals while the pixels
+//! A WebAssembly body with 128-bit SIMD: the results of up to sixteen vectors of channels stay in locals while the pixels
 //! under a window stream by.
 
 use super::{Pool, divisor};
@@ -67,10 +67,12 @@ fn pool_row(
                 left = LANES;
             }
             let (function, vectors): (AreaFn, usize) = match (kind, left / LANES) {
+                (Pool::Max, 16..) => (reduce_16::<true>, 16),
                 (Pool::Max, 8..) => (reduce_8::<true>, 8),
                 (Pool::Max, 4..) => (reduce_4::<true>, 4),
                 (Pool::Max, 2..) => (reduce_2::<true>, 2),
                 (Pool::Max, _) => (reduce_1::<true>, 1),
+                (_, 16..) => (reduce_16::<false>, 16),
                 (_, 8..) => (reduce_8::<false>, 8),
                 (_, 4..) => (reduce_4::<false>, 4),
                 (_, 2..) => (reduce_2::<false>, 2),
@@ -148,3 +150,4 @@ reduce!(reduce_1, 1[0]);
 reduce!(reduce_2, 2 [0 1]);
 reduce!(reduce_4, 4 [0 1 2 3]);
 reduce!(reduce_8, 8 [0 1 2 3 4 5 6 7]);
+reduce!(reduce_16, 16 [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15]);
