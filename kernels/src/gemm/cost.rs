@@ -20,7 +20,7 @@ const CALL: u64 = 95;
 /// Of a row in a block: reading the table, moving the pointers.
 const ROW: u64 = 20;
 /// Of a row in a chunk: writing the table.
-const TABLE_ROW: u64 = 9;
+pub(crate) const TABLE_ROW: u64 = 9;
 /// Of a panel in a chunk, and of a chunk.
 const PANEL: u64 = 90;
 const CHUNK: u64 = 250;

@@ -6,7 +6,7 @@
 
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod copy;
-mod cost;
+pub(crate) mod cost;
 pub mod naive;
 mod pack;
 pub mod portable;

@@ -252,11 +252,16 @@ fn pack_columns_blocked(packed: &mut [f32], k: usize, n: usize, first: usize, so
     for panel in panels(k, n) {
         let width = panel.vectors * LANES;
         for column in (panel.column..panel.column + width).step_by(LANES) {
-            let offset = panel.offset + column - panel.column;
             let set = column.max(first)..(column + LANES).min(first + source.rows).min(panel.end);
             #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
             if set.len() == LANES {
-                super::copy::columns(source, column - first, block, panel.vectors, &mut packed[offset..]);
+                super::copy::columns(
+                    source,
+                    column - first,
+                    block,
+                    panel.vectors,
+                    &mut packed[panel.offset + column - panel.column..],
+                );
                 continue;
             }
             for column in set.clone() {

@@ -73,11 +73,8 @@ pub fn check(seed: u64) -> Result<u32, String> {
                 let epilogue = Epilogue { bias, residual, clamp };
                 let mut reference = vec![SENTINEL; m * c_stride];
                 gemm::naive::gemm(a, b, &epilogue, &mut MatrixMut::with_stride(&mut reference, m, n, c_stride));
-                let mut rows = vec![0..m];
-                if m > 1 {
-                    let cut = 1 + numbers.below(m - 1);
-                    rows = vec![cut..m, 0..cut];
-                }
+                let cut = numbers.below(m.max(1));
+                let rows = [cut..m, 0..cut];
                 let case = format!("{m} x {k} x {n}, strides {a_stride} {b_stride} {c_stride}, {epilogue:?}");
                 let case = &case[..case.len().min(160)];
 

@@ -128,38 +128,36 @@ blocks! {
     block_25x1 1 [0], 25 [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24];
 }
 
-/// The block for the next taps and channels, with T and V: as many of both as there is a block for, at least 1. `first`
-/// tells whether it is the sum's first.
-pub fn block(taps: usize, vectors: usize, first: bool) -> (BlockFn, usize, usize) {
+/// The block of T taps and V vectors; `first` tells whether it is the sum's first.
+///
+/// # Panics
+/// When there is none.
+pub fn block(taps: usize, vectors: usize, first: bool) -> BlockFn {
     macro_rules! pick {
-        ($name:ident, $t:literal, $v:literal) => {
-            (if first { $name::<true> } else { $name::<false> }, $t, $v)
+        ($name:ident) => {
+            if first { $name::<true> } else { $name::<false> }
         };
     }
     match (taps, vectors) {
-        (25.., 8..) => pick!(block_25x8, 25, 8),
-        (25.., 4..) => pick!(block_25x4, 25, 4),
-        (25.., 2..) => pick!(block_25x2, 25, 2),
-        (25.., _) => pick!(block_25x1, 25, 1),
-        (9.., 16..) => pick!(block_9x16, 9, 16),
-        (9.., 8..) => pick!(block_9x8, 9, 8),
-        (9.., 4..) => pick!(block_9x4, 9, 4),
-        (9.., 2..) => pick!(block_9x2, 9, 2),
-        (9.., _) => pick!(block_9x1, 9, 1),
-        (3.., 16..) => pick!(block_3x16, 3, 16),
-        (3.., 8..) => pick!(block_3x8, 3, 8),
-        (3.., 4..) => pick!(block_3x4, 3, 4),
-        (3.., 2..) => pick!(block_3x2, 3, 2),
-        (3.., _) => pick!(block_3x1, 3, 1),
-        (_, 16..) => pick!(block_1x16, 1, 16),
-        (_, 8..) => pick!(block_1x8, 1, 8),
-        (_, 4..) => pick!(block_1x4, 1, 4),
-        (_, 2..) => pick!(block_1x2, 1, 2),
-        (_, _) => pick!(block_1x1, 1, 1),
+        (25, 8) => pick!(block_25x8),
+        (25, 4) => pick!(block_25x4),
+        (25, 2) => pick!(block_25x2),
+        (25, 1) => pick!(block_25x1),
+        (9, 16) => pick!(block_9x16),
+        (9, 8) => pick!(block_9x8),
+        (9, 4) => pick!(block_9x4),
+        (9, 2) => pick!(block_9x2),
+        (9, 1) => pick!(block_9x1),
+        (3, 16) => pick!(block_3x16),
+        (3, 8) => pick!(block_3x8),
+        (3, 4) => pick!(block_3x4),
+        (3, 2) => pick!(block_3x2),
+        (3, 1) => pick!(block_3x1),
+        (1, 16) => pick!(block_1x16),
+        (1, 8) => pick!(block_1x8),
+        (1, 4) => pick!(block_1x4),
+        (1, 2) => pick!(block_1x2),
+        (1, 1) => pick!(block_1x1),
+        _ => panic!("there is no block of {taps} taps and {vectors} vectors"),
     }
-}
-
-/// The largest V there is for the first block of so many taps.
-pub fn most_vectors(taps: usize) -> usize {
-    if taps >= 25 { 8 } else { 16 }
 }

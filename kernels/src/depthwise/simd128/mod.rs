@@ -6,28 +6,18 @@
 mod block;
 
 use super::DepthwiseFilter;
+use super::cost::{chunk_pixels, next_block};
 use crate::gemm::simd128::add_and_clamp;
 use crate::matrix::{Clamp, Epilogue, MatrixMut, MatrixRef};
 use crate::window::Window;
-use block::{Block, block, most_vectors};
+use block::{Block, block};
 use std::ops::Range;
 
 /// Values of a vector.
 const LANES: usize = 4;
 
-/// Pixels that go through the blocks together, if their table is not too large.
-const CHUNK_PIXELS: usize = 256;
-
-/// Entries of a table that is not too large: 64 KiB, a page.
-const TABLE_LEN: usize = 1 << 14;
-
 /// What sums start with where there is no bias.
 static ZEROS: [f32; 16 * LANES] = [0.0; 16 * LANES];
-
-/// Pixels of a chunk.
-pub(super) fn chunk_pixels(taps: usize) -> usize {
-    (TABLE_LEN / taps.max(1)).clamp(1, CHUNK_PIXELS)
-}
 
 /// A pixel of zeros, and the table.
 pub fn scratch_len(window: &Window, filter: &DepthwiseFilter) -> usize {
@@ -82,14 +72,13 @@ fn convolve(
     output: &mut MatrixMut<'_>,
 ) -> usize {
     let (channels, taps) = (filter.channels(), filter.taps());
-    let vectors = vectors.min(most_vectors(taps));
-    let (_, _, vectors) = block(taps, vectors, true);
+    let (_, vectors) = next_block(taps, vectors);
     assert!(channel + vectors * LANES <= channels && table.len() >= pixels.len() * taps);
     let table: *const *const f32 = table.as_ptr().cast();
     let mut tap = 0;
     while tap < taps {
-        let (function, count, of) = block(taps - tap, vectors, tap == 0);
-        debug_assert_eq!(of, vectors);
+        let (count, _) = next_block(taps - tap, vectors);
+        let function = block(count, vectors, tap == 0);
         let last = tap + count == taps && epilogue.residual.is_none();
         let block = Block {
             taps: table.wrapping_add(tap),
