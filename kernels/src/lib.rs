@@ -15,6 +15,7 @@
 pub mod conv;
 pub mod depthwise;
 pub mod gemm;
+pub mod gemm_nt;
 pub mod image;
 pub mod matrix;
 pub mod oracle;

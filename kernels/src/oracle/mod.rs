@@ -6,6 +6,7 @@
 mod conv;
 mod depthwise;
 mod gemm;
+mod gemm_nt;
 mod image;
 mod pool;
 
@@ -18,6 +19,7 @@ pub const FAMILIES: &[(&str, Check)] = &[
     ("conv", conv::check),
     ("depthwise", depthwise::check),
     ("gemm", gemm::check),
+    ("gemm_nt", gemm_nt::check),
     ("image", image::check),
     ("pool", pool::check),
 ];
