@@ -16,6 +16,7 @@ pub mod blockwise;
 pub mod conv;
 pub mod depthwise;
 pub mod gemm;
+pub mod gemm_nt;
 pub mod image;
 pub mod int8;
 pub mod matrix;

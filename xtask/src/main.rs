@@ -18,6 +18,8 @@ cargo xtask COMMAND
   test [FILTER]              build what the tests need and run all of them
   bench [--check]            measure instructions per inference and write benches/RESULTS.md;
                              --check compares with the committed figures instead and fails on a regression
+  test-kernels               compare the bodies of all kernels inside Wasm, with simd128 and without, and check
+                             what they cost (a part of test)
   bench-kernels [--check] [FILTER]
                              instructions per multiply-accumulate of each kernel whose name contains FILTER;
                              --check fails when one costs more than it may, or not what it estimates itself
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         Some((&"demo", rest)) => demo::demo(rest),
         Some((&"test", rest)) => test::test(rest),
         Some((&"bench", rest)) => test::bench(rest),
+        Some((&"test-kernels", [])) => kernels::test(),
         Some((&"bench-kernels", rest)) => kernels::bench(rest),
         Some((&"build-canister", [])) => build::canister().map(|_| ()),
         Some((&"size", [])) => size::print_ledger(),

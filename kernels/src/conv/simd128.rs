@@ -4,27 +4,12 @@
 //! row of zeros. With few, the input under a window is gathered first, so that the blocks are deep.
 
 use super::Filter;
+use super::cost::{gathered_rows, is_direct};
 use crate::gemm::simd128::{CHUNK_ROWS, Chunk, Operand};
 use crate::matrix::{Epilogue, MatrixMut, MatrixRef};
 use crate::window::Window;
 use std::arch::wasm32::*;
 use std::ops::Range;
-
-/// Channels of a group from which on its pixels are multiplied where they are.
-pub(crate) const DIRECT_CHANNELS: usize = 24;
-
-/// Values that gathered windows may take together: 128 KiB, two pages.
-const GATHERED_LEN: usize = 1 << 15;
-
-/// Whether pixels are multiplied where they are.
-pub(crate) fn is_direct(filter: &Filter) -> bool {
-    filter.group_inputs() >= DIRECT_CHANNELS || filter.taps() == 1
-}
-
-/// Windows that are gathered together.
-pub(crate) fn gathered_rows(filter: &Filter) -> usize {
-    (GATHERED_LEN / (filter.taps() * filter.group_inputs()).max(1)).clamp(1, CHUNK_ROWS)
-}
 
 /// A pixel of zeros, or gathered windows.
 pub fn scratch_len(_window: &Window, filter: &Filter) -> usize {
@@ -64,7 +49,7 @@ pub fn conv2d(
             if is_direct(filter) {
                 direct(input, window, filter, channels, pixels, chunk, &scratch[..filter.group_inputs()]);
             } else {
-                gathered(input, window, filter, channels, pixels, chunk, scratch);
+                gathered(input, window, filter, pixels, chunk, scratch);
             }
         }
     }
@@ -139,48 +124,25 @@ fn point_at_sources(
     }
 }
 
-/// Copies the channels from `channel` on under each window to `scratch`, and multiplies them.
+/// Copies the input under each window to `scratch`, and multiplies it. Of a filter of one group.
 fn gathered(
     input: MatrixRef<'_>,
     window: &Window,
     filter: &Filter,
-    channel: usize,
     pixels: Range<usize>,
     mut chunk: Chunk<'_>,
     scratch: &mut [f32],
 ) {
-    let inputs = filter.group_inputs();
-    let len = filter.taps() * inputs;
-    let mut patches = scratch.chunks_exact_mut(len);
+    let len = filter.taps() * filter.group_inputs();
     let mut table = [std::ptr::null(); CHUNK_ROWS];
-    let mut entries = table.iter_mut();
-    // Taps of a window row whose channels follow one another in the input are copied as one.
-    let contiguous = window.dilation[1] == 1 && input.stride == inputs;
+    let mut patches = &mut scratch[..pixels.len() * len];
+    for (entry, patch) in table.iter_mut().zip(patches.chunks_exact(len)) {
+        *entry = patch.as_ptr();
+    }
     for_each_row(window, pixels.clone(), |row, columns| {
-        for column in columns {
-            let (Some(patch), Some(entry)) = (patches.next(), entries.next()) else { return };
-            *entry = patch.as_ptr();
-            let width = window.kernel[1] * inputs;
-            let first = window.source(1, column, 0).filter(|_| contiguous);
-            let whole = first.filter(|_| window.source(1, column, window.kernel[1] - 1).is_some());
-            for (tap_row, places) in patch.chunks_exact_mut(width).enumerate() {
-                let Some(source_row) = window.source(0, row, tap_row) else {
-                    fill(places);
-                    continue;
-                };
-                let start = |source_column| (source_row * window.input[1] + source_column) * input.stride + channel;
-                if let Some(source_column) = whole {
-                    copy(&input.data[start(source_column)..][..width], places);
-                    continue;
-                }
-                for (tap_column, places) in places.chunks_exact_mut(inputs).enumerate() {
-                    match window.source(1, column, tap_column) {
-                        Some(source_column) => copy(&input.data[start(source_column)..][..inputs], places),
-                        None => fill(places),
-                    }
-                }
-            }
-        }
+        let (row_patches, rest) = std::mem::take(&mut patches).split_at_mut(columns.len() * len);
+        patches = rest;
+        gather_row(input, window, row, columns, row_patches);
     });
     let columns = 0..filter.group_outputs();
     // SAFETY: every entry points to a gathered window of `len` values, which are all of B's rows.
@@ -190,35 +152,141 @@ fn gathered(
     }
 }
 
-/// A copy of few values; `memory.copy` costs a hundred instructions before the first.
-#[inline(always)]
-fn copy(from: &[f32], to: &mut [f32]) {
-    let len = from.len();
-    assert_eq!(len, to.len());
-    if len < 4 {
-        for (to, from) in to.iter_mut().zip(from) {
-            *to = *from;
+/// The windows of the pixels `columns` of output row `row`, one behind the other; zeros outside the input.
+fn gather_row(input: MatrixRef<'_>, window: &Window, row: usize, columns: Range<usize>, patches: &mut [f32]) {
+    let inputs = input.columns;
+    let (width, len) = (window.kernel[1] * inputs, window.taps() * inputs);
+    let clamped = |range: Range<usize>| {
+        let start = range.start.clamp(columns.start, columns.end);
+        start..range.end.clamp(start, columns.end)
+    };
+    for tap_row in 0..window.kernel[0] {
+        let Some(source_row) = window.source(0, row, tap_row) else {
+            fill_runs(&mut patches[tap_row * width..], width, len, columns.len());
+            continue;
+        };
+        let source_row = &input.data[source_row * window.input[1] * input.stride..];
+        // Where the whole width of a window is inside, its taps follow one another in the input.
+        let mut whole = columns.start..columns.start;
+        if window.dilation[1] == 1 && input.stride == inputs {
+            let (first, last) = (clamped(window.inside(1, 0)), clamped(window.inside(1, window.kernel[1] - 1)));
+            whole = first.start.max(last.start)..first.end.min(last.end);
+            if let Some(source) = (!whole.is_empty()).then(|| window.source(1, whole.start, 0)).flatten() {
+                let places = &mut patches[(whole.start - columns.start) * len + tap_row * width..];
+                copy_runs(&source_row[source * inputs..], window.stride[1] * inputs, places, len, width, whole.len());
+            } else {
+                whole = columns.start..columns.start;
+            }
         }
-        return;
-    }
-    for at in (0..len - 3).step_by(4).chain([len - 4]) {
-        // SAFETY: at + 4 <= len, which is the length of both.
-        unsafe { v128_store(to.as_mut_ptr().add(at).cast(), v128_load(from.as_ptr().add(at).cast())) };
+        for tap_column in 0..window.kernel[1] {
+            let inside = clamped(window.inside(1, tap_column));
+            let rests = [columns.start..whole.start.max(columns.start), whole.end..columns.end];
+            for rest in rests {
+                for column in rest {
+                    let at = (column - columns.start) * len + tap_row * width + tap_column * inputs;
+                    let places = &mut patches[at..][..inputs];
+                    match inside.contains(&column).then(|| window.source(1, column, tap_column)).flatten() {
+                        Some(source) => places.copy_from_slice(&source_row[source * input.stride..][..inputs]),
+                        None => places.fill(0.0),
+                    }
+                }
+            }
+        }
     }
 }
 
-/// Zeros, few of them.
-#[inline(always)]
-fn fill(to: &mut [f32]) {
-    let len = to.len();
-    if len < 4 {
-        for to in to {
-            *to = 0.0;
+/// Copies `count` runs of `width` values, whose starts are the strides apart.
+fn copy_runs(from: &[f32], from_stride: usize, to: &mut [f32], to_stride: usize, width: usize, count: usize) {
+    assert!(count > 0 && (count - 1) * from_stride + width <= from.len());
+    assert!((count - 1) * to_stride + width <= to.len());
+    let copy = match width {
+        0..4 => copy_short_runs,
+        4..=8 => copy_runs_of::<1>,
+        9..=12 => copy_runs_of::<2>,
+        13..=16 => copy_runs_of::<3>,
+        17..=20 => copy_runs_of::<4>,
+        21..=24 => copy_runs_of::<5>,
+        _ => copy_long_runs,
+    };
+    // SAFETY: `width` values from each start on are within the slices.
+    unsafe { copy(from.as_ptr(), from_stride, to.as_mut_ptr(), to_stride, width, count) };
+}
+
+/// As [`copy_runs`], of 1 + `VECTORS` vectors, the last of which may overlap the one before.
+///
+/// Never inlined, like those below: where the compiler sees that source and destination are apart it makes a loop a
+/// `memory.copy`, which costs a hundred instructions before the first value.
+#[inline(never)]
+unsafe fn copy_runs_of<const VECTORS: usize>(
+    mut from: *const f32,
+    from_stride: usize,
+    mut to: *mut f32,
+    to_stride: usize,
+    width: usize,
+    count: usize,
+) {
+    for _ in 0..count {
+        // SAFETY: 4 * VECTORS <= width, and the caller's word.
+        unsafe {
+            let last = v128_load(from.add(width - 4).cast());
+            for vector in 0..VECTORS {
+                v128_store(to.add(4 * vector).cast(), v128_load(from.add(4 * vector).cast()));
+            }
+            v128_store(to.add(width - 4).cast(), last);
         }
-        return;
+        (from, to) = (from.wrapping_add(from_stride), to.wrapping_add(to_stride));
     }
-    for at in (0..len - 3).step_by(4).chain([len - 4]) {
-        // SAFETY: at + 4 <= len.
-        unsafe { v128_store(to.as_mut_ptr().add(at).cast(), f32x4_splat(0.0)) };
+}
+
+/// As [`copy_runs`], of at least four values.
+#[inline(never)]
+unsafe fn copy_long_runs(
+    mut from: *const f32,
+    from_stride: usize,
+    mut to: *mut f32,
+    to_stride: usize,
+    width: usize,
+    count: usize,
+) {
+    for _ in 0..count {
+        // SAFETY: the last vector ends with the run; the rest is the caller's word.
+        unsafe {
+            let last = width - 4;
+            let mut at = 0;
+            while at < last {
+                v128_store(to.add(at).cast(), v128_load(from.add(at).cast()));
+                at += 4;
+            }
+            v128_store(to.add(last).cast(), v128_load(from.add(last).cast()));
+        }
+        (from, to) = (from.wrapping_add(from_stride), to.wrapping_add(to_stride));
+    }
+}
+
+/// As [`copy_runs`], of fewer than four values.
+#[inline(never)]
+unsafe fn copy_short_runs(
+    mut from: *const f32,
+    from_stride: usize,
+    mut to: *mut f32,
+    to_stride: usize,
+    width: usize,
+    count: usize,
+) {
+    for _ in 0..count {
+        for at in 0..width {
+            // SAFETY: the caller's word.
+            unsafe { *to.add(at) = *from.add(at) };
+        }
+        (from, to) = (from.wrapping_add(from_stride), to.wrapping_add(to_stride));
+    }
+}
+
+/// Fills `count` runs of `width` values, whose starts are the stride apart, with zeros.
+fn fill_runs(to: &mut [f32], width: usize, stride: usize, count: usize) {
+    for run in 0..count {
+        for place in &mut to[run * stride..][..width] {
+            *place = 0.0;
+        }
     }
 }

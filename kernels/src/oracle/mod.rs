@@ -7,6 +7,7 @@ mod blockwise;
 mod conv;
 mod depthwise;
 mod gemm;
+mod gemm_nt;
 mod image;
 mod int8;
 mod pool;
@@ -23,6 +24,7 @@ pub const FAMILIES: &[(&str, Check)] = &[
     ("conv", conv::check),
     ("depthwise", depthwise::check),
     ("gemm", gemm::check),
+    ("gemm_nt", gemm_nt::check),
     ("image", image::check),
     ("int8", int8::check),
     ("pool", pool::check),
@@ -43,6 +45,7 @@ impl Numbers {
         Numbers(seed)
     }
 
+    #[expect(clippy::should_implement_trait, reason = "a sequence without an end")]
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
