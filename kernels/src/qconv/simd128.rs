@@ -220,8 +220,7 @@ pub fn depthwise(
     let span = width.saturating_sub(1).saturating_mul(window.dilation[1]).saturating_add(1);
     let column_values = pairs.saturating_mul(PAIR);
     let fits = span.checked_mul(column_values).is_some_and(|needed| needed <= BUFFER);
-    let whole = channels / CHANNEL_GROUP * CHANNEL_GROUP;
-    if pairs > MOST_PAIRS || width == 0 || !fits || window.input_pixels() == 0 {
+    if channels < CHANNEL_GROUP || pairs > MOST_PAIRS || width == 0 || !fits || window.input_pixels() == 0 {
         return portable::depthwise(input, window, weights, requantise, rows, output);
     }
     // Outputs whose taps the buffer holds at once.
@@ -242,15 +241,13 @@ pub fn depthwise(
             let part = Part { row, rows: count, first, outputs, pairs };
             let columns = part.columns(window, (outputs - 1) * window.stride[1] + span);
             buffer.pad(columns, pairs);
-            for channel in (0..whole).step_by(CHANNEL_GROUP) {
+            for group in 0..channels.div_ceil(CHANNEL_GROUP) {
+                let channel = DepthwiseWeights::first_channel(channels, group);
                 part.fill(input, &sources, channels, channel, columns, &mut buffer);
                 let grid = Grid::new(&requantise, channel);
-                part.compute(window, &weights, &grid, channel, &buffer, output);
+                part.compute(window, &weights, &grid, group, &buffer, output);
             }
         }
-    }
-    if whole < channels {
-        portable::depthwise_channels(input, window, weights, requantise, rows, whole..channels, output);
     }
 }
 
@@ -339,12 +336,13 @@ impl Part {
         window: &Window,
         weights: &DepthwiseWeights<'_>,
         grid: &Grid,
-        channel: usize,
+        group: usize,
         buffer: &Buffer,
         output: &mut [i16],
     ) {
         let (pairs, channels, width) = (self.pairs, weights.channels(), window.kernel[1]);
-        let group = DepthwiseWeights::index(window.kernel, channel, 0, (0, 0));
+        let channel = DepthwiseWeights::first_channel(channels, group);
+        let group = DepthwiseWeights::index(window.kernel, group, 0, 0, (0, 0));
         let mut outputs = [std::ptr::null_mut(); 2];
         for (row, place) in outputs.iter_mut().enumerate().take(self.rows) {
             let pixel = (self.row + row) * window.output[1] + self.first;
@@ -367,6 +365,8 @@ impl Part {
                 (3, 2, 2, 1) => taps::<3, 2, 2>(&columns, grid),
                 (5, 3, 1, 1) => taps::<5, 3, 1>(&columns, grid),
                 (5, 3, 2, 1) => taps::<5, 3, 2>(&columns, grid),
+                (7, 4, 1, 1) => taps::<7, 4, 1>(&columns, grid),
+                (7, 4, 2, 1) => taps::<7, 4, 2>(&columns, grid),
                 _ => any_taps(width, apart, pairs, self.rows, &columns, grid),
             }
         }
