@@ -19,6 +19,8 @@ pub mod naive;
 mod pack;
 pub mod portable;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+pub(crate) mod rescale;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 pub mod simd128;
 
 use std::ops::Range;

@@ -6,6 +6,7 @@
 //! stays on the operand stack until its 64 products are in. Sums go through memory from one 64 to the next. A single row
 //! keeps 128 activations and takes its weights straight from memory.
 
+use super::rescale::{self, Place, Scaling};
 use super::{
     Activations, COLUMN_GROUP, INNER_BLOCK, Output, Requantise, Rescale, SEGMENT, Source, Tile, Weights, check,
     padded_inner,
@@ -378,6 +379,10 @@ impl Part {
         ((group - self.groups.start) * self.rows + row) * COLUMN_GROUP
     }
 
+    fn place(&self, end: usize) -> Place {
+        Place { rows: self.first_row..self.first_row + self.rows, groups: self.groups.clone(), end }
+    }
+
     fn subtract_zero_points(
         &self,
         activations: &Activations<'_>,
@@ -467,9 +472,14 @@ pub fn gemm_f32(
 ) {
     check(&activations, &weights, &tile, &output);
     rescale.check(&weights, &tile);
+    let Rescale { row_scales, column_scales, bias } = rescale;
+    let scaling = Scaling { row_scales, column_scales: Some(column_scales), bias };
     if weights.k() <= SEGMENT {
         return for_each_part(&activations, &weights, &tile, SEGMENT, |part, _, sums| {
-            rescale_part(part, sums, &rescale, tile.columns.end, &mut output);
+            // SAFETY: the part's sums have been stored; `check` and `rescale.check` made sure of the rest.
+            unsafe {
+                rescale::write::<true>(sums.0.as_ptr().cast(), scaling, &part.place(tile.columns.end), &mut output)
+            }
         });
     }
     let segments = weights.k().div_ceil(SEGMENT);
@@ -486,76 +496,12 @@ pub fn gemm_f32(
             }
         }
         if segment + 1 == segments {
-            rescale_totals(part, totals, &rescale, tile.columns.end, &mut output);
-        }
-    });
-}
-
-/// Writes rescaled values, one group of columns and up to 8 rows at a time; `value` reads four of them as f32.
-#[inline(always)]
-fn rescale_with(
-    part: &Part,
-    rescale: &Rescale<'_>,
-    end: usize,
-    output: &mut Output<'_, f32>,
-    value: impl Fn(usize) -> v128,
-) {
-    let whole = (end / COLUMN_GROUP).clamp(part.groups.start, part.groups.end);
-    let mut row_scales = [f32x4_splat(0.0); ROWS];
-    for (row, scale) in row_scales.iter_mut().enumerate().take(part.rows) {
-        *scale = f32x4_splat(rescale.row_scale(part.first_row + row));
-    }
-    let values = output.values.as_mut_ptr();
-    for group in part.groups.start..whole {
-        let column = group * COLUMN_GROUP;
-        // SAFETY: the group's four columns are less than n, of which there are scales and biases; `check` made sure that
-        // the output has the part's rows up to the tile's last column.
-        unsafe {
-            let scales = v128_load(rescale.column_scales.as_ptr().add(column).cast());
-            let bias = rescale.bias.map(|bias| v128_load(bias.as_ptr().add(column).cast()));
-            let base = values.add(part.first_row * output.stride + column);
-            for (row, row_scale) in row_scales.iter().enumerate().take(part.rows) {
-                let value = f32x4_mul(f32x4_mul(value(part.at(row, group)), scales), *row_scale);
-                let value = bias.map_or(value, |bias| f32x4_add(value, bias));
-                v128_store(base.add(row * output.stride).cast(), value);
+            // SAFETY: the part's totals have been stored, as f32; `check` and `rescale.check` made sure of the rest.
+            unsafe {
+                rescale::write::<false>(totals.as_ptr().cast(), scaling, &part.place(tile.columns.end), &mut output)
             }
         }
-    }
-    if whole < part.groups.end {
-        for row in 0..part.rows {
-            let value = value(part.at(row, whole));
-            let lanes = [
-                f32x4_extract_lane::<0>(value),
-                f32x4_extract_lane::<1>(value),
-                f32x4_extract_lane::<2>(value),
-                f32x4_extract_lane::<3>(value),
-            ];
-            let row = part.first_row + row;
-            for (column, value) in (whole * COLUMN_GROUP..end).zip(lanes) {
-                output.values[row * output.stride + column] = rescale.apply(value, row, column);
-            }
-        }
-    }
-}
-
-#[inline(never)]
-fn rescale_part(part: &Part, sums: &Sums, rescale: &Rescale<'_>, end: usize, output: &mut Output<'_, f32>) {
-    // SAFETY: four sums that have been stored.
-    rescale_with(part, rescale, end, output, |at| unsafe {
-        f32x4_convert_i32x4(v128_load(sums.0[at..at + 4].as_ptr().cast()))
     });
-}
-
-#[inline(never)]
-fn rescale_totals(
-    part: &Part,
-    totals: &[MaybeUninit<i32>],
-    rescale: &Rescale<'_>,
-    end: usize,
-    output: &mut Output<'_, f32>,
-) {
-    // SAFETY: four totals that have been stored, as f32.
-    rescale_with(part, rescale, end, output, |at| unsafe { v128_load(totals[at..at + 4].as_ptr().cast()) });
 }
 
 /// See [`super::naive::gemm_i32`].
