@@ -1,15 +1,17 @@
 //! Views of row-major matrices, and what is done to a value before it is stored.
 
+use std::ops::Range;
+
 /// A row-major matrix that is read: row `i` is `data[i * stride..][..columns]`.
 ///
 /// The stride is in values and may be smaller than the number of columns (rows that overlap, as the frames of a signal
 /// do) or far larger (a slice of a wider matrix).
 #[derive(Clone, Copy, Debug)]
 pub struct MatrixRef<'a> {
-    pub data: &'a [f32],
-    pub rows: usize,
-    pub columns: usize,
-    pub stride: usize,
+    pub(crate) data: &'a [f32],
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) stride: usize,
 }
 
 impl<'a> MatrixRef<'a> {
@@ -30,6 +32,27 @@ impl<'a> MatrixRef<'a> {
         MatrixRef { data, rows, columns, stride }
     }
 
+    /// The columns in a range.
+    pub(crate) fn columns_of(&self, columns: Range<usize>) -> MatrixRef<'a> {
+        let data = self.data.get(columns.start..).unwrap_or_default();
+        MatrixRef::with_stride(data, self.rows, columns.len(), self.stride)
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Values from the start of a row to the start of the next.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
     /// The values of one row.
     pub fn row(&self, row: usize) -> &'a [f32] {
         assert!(row < self.rows, "row {row} of {}", self.rows);
@@ -41,10 +64,10 @@ impl<'a> MatrixRef<'a> {
 /// A row-major matrix that is written: row `i` is `data[i * stride..][..columns]`, and the rows do not overlap.
 #[derive(Debug)]
 pub struct MatrixMut<'a> {
-    pub data: &'a mut [f32],
-    pub rows: usize,
-    pub columns: usize,
-    pub stride: usize,
+    pub(crate) data: &'a mut [f32],
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) stride: usize,
 }
 
 impl<'a> MatrixMut<'a> {
@@ -120,9 +143,18 @@ pub struct Epilogue<'a> {
     pub clamp: Clamp,
 }
 
-impl Epilogue<'_> {
+impl<'a> Epilogue<'a> {
     /// The sum as it is.
     pub const NONE: Epilogue<'static> = Epilogue { bias: None, residual: None, clamp: Clamp::NONE };
+
+    /// What of it concerns a range of the columns.
+    pub(crate) fn columns(&self, columns: Range<usize>) -> Epilogue<'a> {
+        Epilogue {
+            bias: self.bias.map(|bias| &bias[columns.clone()]),
+            residual: self.residual.map(|residual| residual.columns_of(columns)),
+            clamp: self.clamp,
+        }
+    }
 
     pub(crate) fn assert_fits(&self, rows: usize, columns: usize) {
         if let Some(bias) = self.bias {

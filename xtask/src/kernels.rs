@@ -106,7 +106,7 @@ pub fn test() -> Result<(), String> {
 fn replica() -> Result<PathBuf, String> {
     match std::env::var_os("REPLICA_BIN") {
         Some(path) => Ok(path.into()),
-        None => Ok(build::binaries(&["replica"])?.join("replica")),
+        None => Ok(build::binaries()?.join("replica")),
     }
 }
 

@@ -21,6 +21,8 @@ cargo xtask COMMAND
                              --check compares with the committed figures instead and fails on a regression
   canbench [--persist]       run canbench over the canister's steps and compare with benches/canbench_results.yml;
                              --persist writes that file instead
+  test-kernels               compare the bodies of all kernels inside Wasm, with simd128 and without, and check
+                             what they cost (a part of test)
   bench-kernels [--check] [FILTER]
                              instructions per multiply-accumulate of each kernel whose name contains FILTER;
                              --check fails when one costs more than it may, or not what it estimates itself
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         Some((&"bench", rest)) => test::bench(rest),
         Some((&"canbench", rest)) => canbench::run_benchmarks(rest),
         Some((&"build-canbench", [])) => canbench::build(),
+        Some((&"test-kernels", [])) => kernels::test(),
         Some((&"bench-kernels", rest)) => kernels::bench(rest),
         Some((&"build-canister", [])) => build::canister().map(|_| ()),
         Some((&"reproducible", [])) => build::check_reproducible(),

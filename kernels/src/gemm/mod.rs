@@ -4,10 +4,14 @@
 //! ascending. So a row of a product has the same bits whether it is computed alone or in a matrix of any height, by
 //! [`gemm`], [`gemv`] or [`gemm_unpacked`], in one call or in pieces.
 
-mod cost;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod copy;
+pub(crate) mod cost;
 pub mod naive;
 mod pack;
 pub mod portable;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+pub mod simd128;
 
 pub use cost::{estimate_instructions, estimate_instructions_unpacked};
 pub use pack::{PANEL_COLUMNS, PackedMatrix, PackedRef, pack_columns, pack_rows, packed_len};
@@ -15,7 +19,10 @@ pub use pack::{PANEL_COLUMNS, PackedMatrix, PackedRef, pack_columns, pack_rows, 
 use crate::matrix::{Epilogue, MatrixMut, MatrixRef};
 use std::ops::Range;
 
+#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
 use portable as body;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+use simd128 as body;
 
 /// Rows `rows` of C = epilogue(A x B), with B packed: see [`naive::gemm`] for what that is.
 ///
@@ -50,8 +57,8 @@ pub fn gemv(x: &[f32], b: PackedRef<'_>, epilogue: &Epilogue<'_>, columns: Range
 
 /// [`gemm`] with a B that was not packed: an activation, such as the values of an attention.
 ///
-/// Cheaper than packing B first unless B is used several times. An activation that is given column by column (the keys
-/// of an attention) is packed by [`pack_columns`], or better kept row by row by whoever writes it.
+/// Cheaper than packing B first unless B is used several times. An activation that is given column by column, such as the
+/// keys of an attention, is for [`crate::gemm_nt`].
 ///
 /// # Panics
 /// When shapes do not fit each other.

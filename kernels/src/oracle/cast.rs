@@ -41,8 +41,7 @@ pub fn check(seed: u64) -> Result<u32, String> {
             .collect();
         let case = format!("{count}");
         let reference: Vec<u16> = input.iter().map(|value| quiet(cast::naive::f32_to_f16(*value), 10)).collect();
-        let bodies: [(&str, Narrow); 2] =
-            [("portable", cast::portable::f32_to_f16), ("selected", cast::f32_to_f16)];
+        let bodies: [(&str, Narrow); 2] = [("portable", cast::portable::f32_to_f16), ("selected", cast::f32_to_f16)];
         for (name, body) in bodies {
             let mut output = vec![9; count];
             body(&input, &mut output);
@@ -50,8 +49,7 @@ pub fn check(seed: u64) -> Result<u32, String> {
             equal("f32 to f16", name, &case, &reference, &output)?;
         }
         let reference: Vec<u16> = input.iter().map(|value| quiet(cast::naive::f32_to_bf16(*value), 7)).collect();
-        let bodies: [(&str, Narrow); 2] =
-            [("portable", cast::portable::f32_to_bf16), ("selected", cast::f32_to_bf16)];
+        let bodies: [(&str, Narrow); 2] = [("portable", cast::portable::f32_to_bf16), ("selected", cast::f32_to_bf16)];
         for (name, body) in bodies {
             let mut output = vec![9; count];
             body(&input, &mut output);

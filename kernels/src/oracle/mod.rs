@@ -3,15 +3,20 @@
 //! The native tests call [`check`] for the portable bodies; the module of `kernels/bench`, built with simd128 and
 //! without, calls it inside Wasm. A family of kernels has a file here and a line in [`FAMILIES`].
 
+mod blockwise;
 mod cast;
 mod conv;
 mod copy;
 mod depthwise;
 mod gemm;
+mod gemm_nt;
 mod image;
+mod int8;
 mod norm;
 mod pointwise;
 mod pool;
+mod qconv;
+mod quantise;
 mod reduce;
 mod rotary;
 mod softmax;
@@ -24,10 +29,12 @@ pub type Check = fn(seed: u64) -> Result<u32, String>;
 /// Every family of kernels.
 pub const FAMILIES: &[(&str, Check)] = &[
     ("cast", cast::check),
+    ("blockwise", blockwise::check),
     ("conv", conv::check),
     ("copy", copy::check),
     ("depthwise", depthwise::check),
     ("gemm", gemm::check),
+    ("gemm_nt", gemm_nt::check),
     ("image", image::check),
     ("norm", norm::check),
     ("pointwise", pointwise::check),
@@ -36,6 +43,9 @@ pub const FAMILIES: &[(&str, Check)] = &[
     ("rotary", rotary::check),
     ("softmax", softmax::check),
     ("typed", typed::check),
+    ("int8", int8::check),
+    ("qconv", qconv::check),
+    ("quantise", quantise::check),
 ];
 
 /// Checks every family and tells the comparisons made in each.
@@ -51,6 +61,7 @@ impl Numbers {
         Numbers(seed)
     }
 
+    #[expect(clippy::should_implement_trait, reason = "a sequence without an end")]
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;

@@ -3,6 +3,7 @@
 use super::Row;
 use crate::meter::{floats, instructions};
 use onnx_kernels::gemm::{self, PackedMatrix};
+use onnx_kernels::gemm_nt;
 use onnx_kernels::matrix::{Clamp, Epilogue, MatrixMut, MatrixRef};
 
 pub fn rows() -> Vec<Row> {
@@ -22,6 +23,7 @@ pub fn rows() -> Vec<Row> {
         product(32, 384, 1536, None),
         product(32, 1536, 384, None),
         // The pointwise convolutions of EfficientNet-Lite0.
+        product(12544, 27, 32, None),
         product(12544, 32, 16, None),
         product(12544, 16, 96, None),
         product(3136, 96, 24, None),
@@ -53,6 +55,9 @@ pub fn rows() -> Vec<Row> {
     rows.push(unpacked(64, 300, 64));
     rows.push(unpacked(1, 64, 300));
     rows.push(unpacked(1, 300, 64));
+    for (m, k, n) in [(1, 64, 300), (1, 64, 64), (7, 64, 64), (32, 32, 32), (128, 64, 128), (16, 80, 50), (1, 50, 30)] {
+        rows.push(transposed(m, k, n));
+    }
     for (k, n) in [(512, 512), (513, 97)] {
         rows.push(pack(k, n, false));
         rows.push(pack(k, n, true));
@@ -106,6 +111,21 @@ fn unpacked(m: usize, k: usize, n: usize) -> Row {
             instructions(|| {
                 gemm::gemm_unpacked(a, b, &Epilogue::NONE, 0..m, &mut MatrixMut::new(&mut c, m, n));
             })
+        }),
+    }
+}
+
+fn transposed(m: usize, k: usize, n: usize) -> Row {
+    Row {
+        name: format!("gemm_nt {m}x{k}x{n}"),
+        work: (m * k * n) as u64,
+        unit: "MAC",
+        asked: None,
+        estimate: Some(gemm_nt::estimate_instructions(m, k, n)),
+        run: Box::new(move || {
+            let (a, b, mut c) = (floats(m * k), floats(k * n), vec![0.0; m * n]);
+            let (a, b) = (MatrixRef::new(&a, m, k), MatrixRef::new(&b, n, k));
+            instructions(|| gemm_nt::gemm_nt(a, b, 0.125, 0..m, &mut MatrixMut::new(&mut c, m, n)))
         }),
     }
 }
