@@ -21,3 +21,4 @@ pub mod matrix;
 pub mod oracle;
 pub mod pool;
 pub mod window;
+pub mod winograd;

@@ -9,6 +9,7 @@ mod gemm;
 mod gemm_nt;
 mod image;
 mod pool;
+mod winograd;
 
 /// Compares a family's bodies on inputs made from a seed. Tells how many comparisons were made, or the first value that
 /// differs.
@@ -22,6 +23,7 @@ pub const FAMILIES: &[(&str, Check)] = &[
     ("gemm_nt", gemm_nt::check),
     ("image", image::check),
     ("pool", pool::check),
+    ("winograd", winograd::check),
 ];
 
 /// Checks every family and tells the comparisons made in each.

@@ -4,6 +4,7 @@ mod conv;
 mod depthwise;
 mod gemm;
 mod pool;
+mod winograd;
 
 /// One measurement.
 pub struct Row {
@@ -23,5 +24,5 @@ pub struct Row {
 
 /// Every row, family by family.
 pub fn all() -> Vec<Row> {
-    [gemm::rows(), conv::rows(), depthwise::rows(), pool::rows()].into_iter().flatten().collect()
+    [gemm::rows(), conv::rows(), depthwise::rows(), pool::rows(), winograd::rows()].into_iter().flatten().collect()
 }
