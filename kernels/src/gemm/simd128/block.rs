@@ -166,25 +166,28 @@ pub const DEPTHS: [usize; 6] = [32, 16, 8, 4, 2, 1];
 blocks! {
     vectors_1 1 [0];
     vectors_2 2 [0 1];
-    vectors_3 3 [0 1 2];
     vectors_4 4 [0 1 2 3];
-    vectors_5 5 [0 1 2 3 4];
     vectors_6 6 [0 1 2 3 4 5];
-    vectors_7 7 [0 1 2 3 4 5 6];
     vectors_8 8 [0 1 2 3 4 5 6 7];
 }
 
-/// Blocks by vectors - 1, index in [`DEPTHS`], and whether the block is the sum's first (+ 1) and last (+ 2).
-pub static BLOCKS: [[[BlockFn; 4]; DEPTHS.len()]; 8] = [
-    vectors_1::BLOCKS,
-    vectors_2::BLOCKS,
-    vectors_3::BLOCKS,
-    vectors_4::BLOCKS,
-    vectors_5::BLOCKS,
-    vectors_6::BLOCKS,
-    vectors_7::BLOCKS,
-    vectors_8::BLOCKS,
-];
+/// Blocks of panels of so many vectors, by index in [`DEPTHS`] and whether the block is the sum's first (+ 1) and last
+/// (+ 2).
+///
+/// # Panics
+/// When there are none.
+pub fn blocks(vectors: usize) -> &'static [[BlockFn; 4]; DEPTHS.len()] {
+    static BLOCKS: [[[BlockFn; 4]; DEPTHS.len()]; 5] =
+        [vectors_1::BLOCKS, vectors_2::BLOCKS, vectors_4::BLOCKS, vectors_6::BLOCKS, vectors_8::BLOCKS];
+    match vectors {
+        1 => &BLOCKS[0],
+        2 => &BLOCKS[1],
+        4 => &BLOCKS[2],
+        6 => &BLOCKS[3],
+        8 => &BLOCKS[4],
+        _ => panic!("there are no blocks of {vectors} vectors"),
+    }
+}
 
 macro_rules! vector_chain {
     ($sum:ident, $x:ident, $b:ident, $v:literal, [$($k:literal)*]) => { $(

@@ -7,7 +7,7 @@ use super::cost::{DEPTH, VECTOR_DEPTH, VECTOR_ROWS};
 use super::pack::{LANES, PANEL_COLUMNS, PANEL_VECTORS, Panel, panels};
 use super::{PackedRef, portable};
 use crate::matrix::{Clamp, Epilogue, MatrixMut, MatrixRef};
-use block::{BLOCKS, Block, DEPTHS, VECTOR_BLOCKS, VECTOR_DEPTHS, VectorBlock};
+use block::{Block, DEPTHS, VECTOR_BLOCKS, VECTOR_DEPTHS, VectorBlock, blocks};
 use std::arch::wasm32::*;
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -98,7 +98,7 @@ impl<'a> Chunk<'a> {
         } else {
             (self.c.wrapping_add(panel.column), self.c_stride)
         };
-        let blocks = &BLOCKS[panel.vectors - 1];
+        let blocks = blocks(panel.vectors);
         let mut done = 0;
         while done < k.len() {
             let (depth, index) = next_depth(&DEPTHS, k.len() - done);
@@ -297,4 +297,4 @@ fn full_panels(x: &[f32], b: PackedRef<'_>, epilogue: &Epilogue<'_>, columns: Ra
     }
 }
 
-const _: () = assert!(PANEL_VECTORS == BLOCKS.len() && DEPTH == DEPTHS[0] && VECTOR_DEPTH == VECTOR_DEPTHS[0]);
+const _: () = assert!(PANEL_VECTORS == 8 && DEPTH == DEPTHS[0] && VECTOR_DEPTH == VECTOR_DEPTHS[0]);
