@@ -16,6 +16,10 @@ pub(crate) const VECTOR_ROWS: usize = 4;
 pub(crate) const DEPTH: usize = 32;
 pub(crate) const VECTOR_DEPTH: usize = 64;
 
+/// A depth with a block of its own, for products that are just so deep: the windows of most first layers, 3x3 of three
+/// channels.
+pub(crate) const WHOLE_DEPTH: usize = 27;
+
 /// Of a call of a block, apart from its loops; the driver's part is most of it.
 const CALL: u64 = 95;
 /// Of a row in a block: reading the table, moving the pointers.
@@ -82,7 +86,7 @@ fn panel(vectors: usize, rows: usize, segment: Range<usize>, k: usize) -> u64 {
         return 0;
     }
     let (v, rows, depth) = (vectors as u64, rows as u64, segment.len() as u64);
-    let calls = calls(segment.len(), DEPTH);
+    let calls = if k == WHOLE_DEPTH && depth == k as u64 { 1 } else { calls(segment.len(), DEPTH) };
     // The first block has its bias in locals, the last one clamps.
     let (first, last) = (u64::from(segment.start == 0), u64::from(segment.end == k));
     PANEL

@@ -142,6 +142,8 @@ macro_rules! blocks {
     ($($module:ident $v:literal $vs:tt;)*) => { $(
         mod $module {
             use super::*;
+            block!(block_27, $v $vs, 27 [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26]);
+            pub const WHOLE: BlockFn = block_27::<true, true>;
             block!(block_32, $v $vs, 32 [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31]);
             block!(block_16, $v $vs, 16 [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15]);
             block!(block_8, $v $vs, 8 [0 1 2 3 4 5 6 7]);
@@ -185,6 +187,21 @@ pub fn blocks(vectors: usize) -> &'static [[BlockFn; 4]; DEPTHS.len()] {
         4 => &BLOCKS[2],
         6 => &BLOCKS[3],
         8 => &BLOCKS[4],
+        _ => panic!("there are no blocks of {vectors} vectors"),
+    }
+}
+
+/// The block of depth 27 of a panel of so many vectors, which is a sum's first and last.
+///
+/// # Panics
+/// When there is none.
+pub fn whole_block(vectors: usize) -> BlockFn {
+    match vectors {
+        1 => vectors_1::WHOLE,
+        2 => vectors_2::WHOLE,
+        4 => vectors_4::WHOLE,
+        6 => vectors_6::WHOLE,
+        8 => vectors_8::WHOLE,
         _ => panic!("there are no blocks of {vectors} vectors"),
     }
 }
