@@ -9,13 +9,13 @@ use onnx_kernels::winograd::{self, WinogradFilter};
 
 pub fn rows() -> Vec<Row> {
     vec![
-        square(56, 64, 64, Some(2.0)),
+        square(56, 64, 64, Some(1.1)),
         // SqueezeNet's expansions.
-        square(55, 16, 64, None),
-        square(27, 32, 128, None),
-        square(13, 48, 192, None),
-        square(13, 64, 256, None),
-        square(7, 512, 512, None),
+        square(55, 16, 64, Some(1.1)),
+        square(27, 32, 128, Some(1.1)),
+        square(13, 48, 192, Some(1.1)),
+        square(13, 64, 256, Some(1.1)),
+        square(7, 512, 512, Some(1.1)),
         pack(128, 128),
     ]
 }

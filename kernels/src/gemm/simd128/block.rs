@@ -18,7 +18,6 @@ use crate::matrix::Clamp;
 use std::arch::wasm32::*;
 
 /// What [`Block`]s work on. Offsets and strides are in bytes.
-#[repr(C)]
 pub struct Block {
     /// Where each row's values of A start, and the end of this table, which has at least one entry.
     pub rows: *const *const f32,
@@ -38,7 +37,6 @@ pub struct Block {
 }
 
 /// What [`VectorBlock`]s work on. Strides are in bytes.
-#[repr(C)]
 pub struct VectorBlock {
     /// K values of x.
     pub x: *const f32,
