@@ -37,3 +37,4 @@ pub mod typed;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod unroll;
 pub mod window;
+pub mod winograd;

@@ -18,7 +18,6 @@ type Sums = [[[f32; LANES]; TILE_COLUMNS]; TILE_ROWS];
 const SUMS_STRIDE: usize = size_of::<[[f32; LANES]; TILE_COLUMNS]>();
 
 /// What a block works on. Strides are in bytes.
-#[repr(C)]
 struct Block {
     /// D vectors of the first row of A.
     a: *const f32,

@@ -21,6 +21,7 @@ mod reduce;
 mod rotary;
 mod softmax;
 mod typed;
+mod winograd;
 
 /// Compares a family's bodies on inputs made from a seed. Tells how many comparisons were made, or the first value that
 /// differs.
@@ -46,6 +47,7 @@ pub const FAMILIES: &[(&str, Check)] = &[
     ("int8", int8::check),
     ("qconv", qconv::check),
     ("quantise", quantise::check),
+    ("winograd", winograd::check),
 ];
 
 /// Checks every family and tells the comparisons made in each.

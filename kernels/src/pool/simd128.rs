@@ -89,7 +89,6 @@ fn pool_row(
 }
 
 /// The pixels under a window, and where their result goes. Steps are in bytes and wrap.
-#[repr(C)]
 #[derive(Clone, Copy)]
 struct Area {
     from: *const f32,

@@ -14,6 +14,7 @@ mod qconv;
 mod quantise;
 mod reduce;
 mod softmax;
+mod winograd;
 
 /// One measurement.
 pub struct Row {
@@ -48,6 +49,7 @@ pub fn all() -> Vec<Row> {
         quantise::rows(),
         reduce::rows(),
         softmax::rows(),
+        winograd::rows(),
     ]
     .into_iter()
     .flatten()

@@ -3,11 +3,11 @@
 mod block;
 
 pub(crate) use super::cost::CHUNK_ROWS;
-use super::cost::{DEPTH, VECTOR_DEPTH, VECTOR_ROWS};
+use super::cost::{DEPTH, VECTOR_DEPTH, VECTOR_ROWS, WHOLE_DEPTH};
 use super::pack::{LANES, PANEL_COLUMNS, PANEL_VECTORS, Panel, panels};
 use super::{PackedRef, portable};
 use crate::matrix::{Clamp, Epilogue, MatrixMut, MatrixRef};
-use block::{BLOCKS, Block, DEPTHS, VECTOR_BLOCKS, VECTOR_DEPTHS, VectorBlock};
+use block::{Block, DEPTHS, VECTOR_BLOCKS, VECTOR_DEPTHS, VectorBlock, blocks, whole_block};
 use std::arch::wasm32::*;
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -98,12 +98,18 @@ impl<'a> Chunk<'a> {
         } else {
             (self.c.wrapping_add(panel.column), self.c_stride)
         };
-        let blocks = &BLOCKS[panel.vectors - 1];
+        let is_whole = k == (0..WHOLE_DEPTH) && self.b.k == WHOLE_DEPTH && self.epilogue.residual.is_none();
+        let blocks = blocks(panel.vectors);
         let mut done = 0;
         while done < k.len() {
-            let (depth, index) = next_depth(&DEPTHS, k.len() - done);
             let row = k.start + done;
-            let (first, last) = (row == 0, row + depth == self.b.k && self.epilogue.residual.is_none());
+            let (depth, function) = if is_whole {
+                (WHOLE_DEPTH, whole_block(panel.vectors))
+            } else {
+                let (depth, index) = next_depth(&DEPTHS, k.len() - done);
+                let (first, last) = (row == 0, row + depth == self.b.k && self.epilogue.residual.is_none());
+                (depth, blocks[index][usize::from(first) + 2 * usize::from(last)])
+            };
             let (b, b_stride) = self.b.panel(panel, row);
             let block = Block {
                 rows: table.as_ptr(),
@@ -118,7 +124,7 @@ impl<'a> Chunk<'a> {
             };
             // SAFETY: the rows of A are the caller's word; those of B and C hold the panel's columns, the partial panel
             // being stored aside, with a row of one vector for each of at most CHUNK_ROWS rows.
-            unsafe { blocks[index][usize::from(first) + 2 * usize::from(last)](&block) };
+            unsafe { function(&block) };
             done += depth;
         }
     }
@@ -297,4 +303,4 @@ fn full_panels(x: &[f32], b: PackedRef<'_>, epilogue: &Epilogue<'_>, columns: Ra
     }
 }
 
-const _: () = assert!(PANEL_VECTORS == BLOCKS.len() && DEPTH == DEPTHS[0] && VECTOR_DEPTH == VECTOR_DEPTHS[0]);
+const _: () = assert!(PANEL_VECTORS == 8 && DEPTH == DEPTHS[0] && VECTOR_DEPTH == VECTOR_DEPTHS[0]);
