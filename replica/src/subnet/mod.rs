@@ -19,6 +19,7 @@ mod query;
 mod run;
 mod scheduler;
 mod settings;
+mod snapshots;
 mod state_tree;
 mod types;
 

@@ -2,7 +2,7 @@
 
 use super::super::canister::{Canister, Status, StopRequest};
 use super::super::errors;
-use super::super::message::Answer;
+use super::super::message::{Answer, Origin};
 use super::super::prices;
 use super::super::settings::Settings;
 use super::super::types::{ErrorCode, Rejection};
@@ -173,16 +173,22 @@ impl Subnet {
 
     pub(super) fn uninstall_code(&mut self, call: &Call) -> Result<Vec<u8>, Rejection> {
         let (args,) = decode::<(ic00::UninstallCodeArgs,)>(call.argument)?;
-        let id = args.canister_id;
-        let time_ns = self.info.time_ns;
-        let canister = self.canisters.get_mut(&id).ok_or_else(|| errors::canister_not_found(&id))?;
+        if !self.canisters.contains_key(&args.canister_id) {
+            return Err(errors::canister_not_found(&args.canister_id));
+        }
+        self.uninstall(&args.canister_id, call.origin, args.sender_canister_version);
+        Ok(unit_reply())
+    }
+
+    /// Takes code and memories away, and answers whom the canister had not answered yet.
+    pub(super) fn uninstall(&mut self, id: &Principal, origin: &Origin, sender_version: Option<u64>) {
+        let Some(canister) = self.canisters.get_mut(id) else { return };
         let unanswered = canister.uninstall();
-        canister.record_change(time_ns, call.origin, args.sender_canister_version, ic00::ChangeDetails::CodeUninstall);
+        canister.record_change(self.info.time_ns, origin, sender_version, ic00::ChangeDetails::CodeUninstall);
         self.certified.set_canister(canister);
         for (to, refund) in unanswered {
             self.answer(Answer { to, result: Err(errors::uninstalled()), refund });
         }
-        Ok(unit_reply())
     }
 }
 
