@@ -175,8 +175,7 @@ impl Heap {
         self.pages.protect(0, pages * PAGE, Protection::Read)?;
         let result = (0..pages).filter(|page| state.page_states[*page] & MATERIAL != 0).try_for_each(|page| {
             // SAFETY: the page lies inside of the heap and was just made readable.
-            let bytes =
-                unsafe { std::slice::from_raw_parts(self.pages.base().add(page * PAGE).cast_const(), PAGE) };
+            let bytes = unsafe { std::slice::from_raw_parts(self.pages.base().add(page * PAGE).cast_const(), PAGE) };
             visit(page as u32, bytes)
         });
         self.pages.protect(0, pages * PAGE, Protection::None)?;

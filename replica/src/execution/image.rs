@@ -18,9 +18,26 @@ pub struct MemoryImage {
     pub bytes: u64,
     /// Pages of [`PAGE_BYTES`] by number.
     pub pages: BTreeMap<u32, Arc<[u8]>>,
+    /// Changes with the content.
+    revision: u64,
 }
 
 impl MemoryImage {
+    /// So many zeros.
+    pub fn zeros(bytes: u64) -> MemoryImage {
+        MemoryImage { bytes, pages: BTreeMap::new(), revision: next_revision() }
+    }
+
+    /// The copy of a memory whose content has this revision.
+    pub(super) fn of(bytes: u64, pages: BTreeMap<u32, Arc<[u8]>>, revision: u64) -> MemoryImage {
+        MemoryImage { bytes, pages, revision }
+    }
+
+    /// A number that changes whenever the content does; a copy of a memory has the memory's own.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
     /// `len` bytes at `offset`; `None` if they do not lie inside of the memory.
     pub fn read(&self, offset: u64, len: u64) -> Option<Vec<u8>> {
         let end = offset.checked_add(len).filter(|end| *end <= self.bytes)?;
@@ -44,6 +61,7 @@ impl MemoryImage {
         if end.is_none_or(|end| end > self.bytes) {
             return false;
         }
+        self.revision = next_revision();
         let (mut position, mut rest) = (offset, bytes);
         while !rest.is_empty() {
             let (page, start) = ((position / WASM_PAGE_BYTES) as u32, (position % WASM_PAGE_BYTES) as usize);
@@ -104,7 +122,7 @@ mod tests {
 
     #[test]
     fn reads_cross_pages_and_holes() {
-        let mut image = MemoryImage { bytes: 3 * WASM_PAGE_BYTES, pages: BTreeMap::new() };
+        let mut image = MemoryImage::zeros(3 * WASM_PAGE_BYTES);
         image.pages.insert(1, vec![7; PAGE_BYTES].into());
         assert_eq!(image.read(65_534, 4), Some(vec![0, 0, 7, 7]));
         assert_eq!(image.read(131_070, 4), Some(vec![7, 7, 0, 0]));

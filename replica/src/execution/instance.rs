@@ -3,11 +3,12 @@
 use super::engine::{MAPPING_BYTES, with_memories};
 use super::failure::{Backtrace, Failure, TrapKind};
 use super::heap::Heap;
+use super::image::{GlobalValue, MemoryImage};
 use super::instrument::{GLOBAL_EXPORT_PREFIX, START_EXPORT, TABLE_EXPORT};
 use super::meter::{Counter, Slices};
 use super::system_api::{Kind, MessageState};
-use super::image::{GlobalValue, MemoryImage};
 use super::{Closure, Effects, Engine, EntryPoint, Environment, LogVisit, Module, Outcome, StableMemory, Trap, costs};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use wasmtime::unix::StoreExt;
 use wasmtime::{Ref, Store, Val, WasmBacktrace};
@@ -101,12 +102,12 @@ impl Instance {
 
     /// A copy of the heap.
     pub fn heap_image(&self) -> anyhow::Result<MemoryImage> {
-        let mut image = MemoryImage { bytes: self.heap_bytes(), ..MemoryImage::default() };
+        let mut pages = BTreeMap::new();
         self.heap.visit(&mut |page, bytes| {
-            image.pages.insert(page, bytes.into());
+            pages.insert(page, bytes.into());
             Ok(())
         })?;
-        Ok(image)
+        Ok(MemoryImage::of(self.heap_bytes(), pages, self.heap_revision()))
     }
 
     /// A number that changes whenever the heap's content or size do.

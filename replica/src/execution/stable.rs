@@ -107,11 +107,9 @@ impl StableMemory {
 
     /// A copy of the content.
     pub fn image(&self) -> MemoryImage {
-        let mut image = MemoryImage { bytes: self.size_bytes(), ..MemoryImage::default() };
-        for page in (0..self.pages.len()).filter(|page| self.pages[*page].material) {
-            image.pages.insert(page as u32, self.page(page).into());
-        }
-        image
+        let material = (0..self.pages.len()).filter(|page| self.pages[*page].material);
+        let pages = material.map(|page| (page as u32, self.page(page).into())).collect();
+        MemoryImage::of(self.size_bytes(), pages, self.revision)
     }
 
     /// Current size in bytes, a multiple of 64 KiB.

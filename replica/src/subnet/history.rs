@@ -24,6 +24,11 @@ impl IngressHistory {
         self.entries.get(id).map(|entry| &entry.status)
     }
 
+    /// Every known message and where it stands.
+    pub fn iter(&self) -> impl Iterator<Item = (&RequestId, &IngressStatus)> {
+        self.entries.iter().map(|(id, entry)| (id, &entry.status))
+    }
+
     pub fn insert(&mut self, id: RequestId, status: IngressStatus, expiry_ns: u64) {
         self.entries.insert(id, Entry { status, expiry_ns });
     }

@@ -1,8 +1,8 @@
 //! What travels between canisters, and who waits for an answer.
 
 use super::types::{ErrorCode, RejectCode, Rejection, RequestId};
-use serde::{Deserialize, Serialize};
 use candid::Principal;
+use serde::{Deserialize, Serialize};
 
 /// Names an open call of one canister.
 pub type CallbackId = u64;

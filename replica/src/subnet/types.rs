@@ -1,7 +1,7 @@
 //! What comes in through the doors, and what goes out.
 
-use serde::{Deserialize, Serialize};
 use candid::Principal;
+use serde::{Deserialize, Serialize};
 
 /// Hash that names an ingress message (Interface Specification, "Request ids").
 pub type RequestId = [u8; 32];

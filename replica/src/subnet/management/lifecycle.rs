@@ -26,9 +26,22 @@ impl Subnet {
             return Err(Rejection::new(ErrorCode::InsufficientCyclesForCreateCanister, message));
         };
         let id = self.free_id();
-        self.add_canister(call, id, args.settings, cycles, args.sender_canister_version)?;
+        self.add_canister(call.sender, call.origin, id, args.settings, cycles, args.sender_canister_version)?;
         call.cycles = 0;
         Ok(encode((ic00::CanisterIdRecord { canister_id: id },)))
+    }
+
+    /// A canister of `controller` (unless the settings name others), made by a canister of the network.
+    pub(in crate::subnet) fn make_canister(
+        &mut self,
+        controller: Principal,
+        origin: &Origin,
+        settings: Option<ic00::CanisterSettings>,
+        cycles: u128,
+    ) -> Result<Principal, Rejection> {
+        let id = self.free_id();
+        self.add_canister(controller, origin, id, settings, cycles, None)?;
+        Ok(id)
     }
 
     /// `provisional_create_canister_with_cycles`: cycles out of nothing, and an id of the caller's choice.
@@ -51,19 +64,20 @@ impl Subnet {
                 )));
             }
         };
-        self.add_canister(call, id, args.settings, cycles, args.sender_canister_version)?;
+        self.add_canister(call.sender, call.origin, id, args.settings, cycles, args.sender_canister_version)?;
         Ok(encode((ic00::CanisterIdRecord { canister_id: id },)))
     }
 
     fn add_canister(
         &mut self,
-        call: &Call,
+        controller: Principal,
+        origin: &Origin,
         id: Principal,
         settings: Option<ic00::CanisterSettings>,
         cycles: u128,
         sender_version: Option<u64>,
     ) -> Result<(), Rejection> {
-        let mut canister = Canister::new(id, Settings::new(call.sender), cycles, self.info.time_ns);
+        let mut canister = Canister::new(id, Settings::new(controller), cycles, self.info.time_ns);
         if let Some(settings) = settings {
             canister.settings = changed_settings(&canister, settings)?;
         }
@@ -72,7 +86,7 @@ impl Subnet {
             environment_variables_hash: None,
         };
         let details = ic00::ChangeDetails::Creation(creation);
-        canister.record_change(self.info.time_ns, call.origin, sender_version, details);
+        canister.record_change(self.info.time_ns, origin, sender_version, details);
         self.certified.set_canister(&canister);
         self.canisters.insert(id, canister);
         Ok(())

@@ -152,9 +152,7 @@ impl Subnet {
                 let end = start.checked_add(usize::try_from(size).ok()?)?;
                 wasm.get(start..end).map(<[u8]>::to_vec)
             })?,
-            ic00::SnapshotDataKind::WasmMemory { offset, size } => {
-                checked(offset, size, &|| heap.read(offset, size))?
-            }
+            ic00::SnapshotDataKind::WasmMemory { offset, size } => checked(offset, size, &|| heap.read(offset, size))?,
             ic00::SnapshotDataKind::StableMemory { offset, size } => {
                 checked(offset, size, &|| stable.read(offset, size))?
             }
@@ -182,7 +180,8 @@ impl Subnet {
             ("stable memory", args.stable_memory_size, prices::MAX_STABLE_BYTES, PAGE_BYTES as u64),
         ] {
             if size > most || !size.is_multiple_of(unit) {
-                let message = format!("Snapshot metadata: a {what} of {size} bytes; at most {most}, in units of {unit}");
+                let message =
+                    format!("Snapshot metadata: a {what} of {size} bytes; at most {most}, in units of {unit}");
                 return Err(errors::invalid_payload(message));
             }
         }
@@ -207,8 +206,8 @@ impl Subnet {
             },
             memory: SnapshotMemory {
                 wasm: vec![0; args.wasm_module_size as usize].into(),
-                heap: MemoryImage { bytes: args.wasm_memory_size, ..MemoryImage::default() },
-                stable: MemoryImage { bytes: args.stable_memory_size, ..MemoryImage::default() },
+                heap: MemoryImage::zeros(args.wasm_memory_size),
+                stable: MemoryImage::zeros(args.stable_memory_size),
             },
         };
         charge(canister, prices::SNAPSHOT_INSTRUCTIONS.saturating_add(snapshot.bytes()))?;
