@@ -4,8 +4,11 @@ mod calls;
 mod cycles;
 mod install;
 mod lifecycle;
+mod persistence;
 mod queries;
 mod rounds;
+mod snapshots;
+mod system_canisters;
 
 use super::errors;
 use super::message::CallResult;
