@@ -4,7 +4,7 @@ use crate::health;
 use crate::jobs::lease;
 use crate::limits::*;
 use crate::stable::{Blob, Kind, directory};
-use crate::store::manifest::invalid;
+use crate::store::manifest::{check_identifier, invalid};
 use crate::tensors;
 use candid::Principal;
 use onnx_canister_interface::{CHUNK_BYTES_MAX, ElementType, Error, StagedInput};
@@ -49,13 +49,7 @@ fn map_key(owner: &Principal, key: &str) -> Vec<u8> {
 }
 
 fn check_key(key: &str) -> Result<(), Error> {
-    match key.is_empty() || key.chars().count() > INPUT_KEY_CHARS_MAX {
-        true => {
-            let shown: String = key.chars().take(INPUT_KEY_CHARS_MAX).collect();
-            Err(invalid("key", shown, format!("a key has 1 to {INPUT_KEY_CHARS_MAX} characters")))
-        }
-        false => Ok(()),
-    }
+    check_identifier("key", key, INPUT_KEY_CHARS_MAX)
 }
 
 fn get(owner: &Principal, key: &str) -> Option<InputRecord> {

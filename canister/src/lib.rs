@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! endpoints     every entry point, thin
+//! arguments     what comes in, decoded
 //! access        who may call what            settings    what a controller can set
 //! store         models: upload, commit, activate, delete
 //! loading       models onto the heap         inference   one request on one model (classify, infer, inputs)
@@ -16,6 +17,7 @@
 mod access;
 #[cfg(target_family = "wasm")]
 mod allocator;
+mod arguments;
 #[cfg(feature = "canbench")]
 mod canbench;
 mod classify;
@@ -26,6 +28,9 @@ mod endpoints;
 mod engine_error;
 #[cfg(target_family = "wasm")]
 mod entropy;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod health;
 mod image_cost;
 mod infer;

@@ -102,6 +102,14 @@ pub const DESCRIPTION_BYTES_MAX: usize = 16_384;
 /// Pixels along one side of the prepared image.
 pub const IMAGE_SIDE_MAX: u32 = 4_096;
 
+/// Steps of decoding that a message's argument may take for each of its bytes, as `candid` counts them: one byte of
+/// a field or variant takes about 30 at most, its name included.
+pub const DECODING_PER_BYTE: usize = 50;
+/// Steps of decoding that may be spent on what an argument has beside what is asked for.
+pub const SKIPPING_MAX: usize = 10_000;
+/// Characters kept of a decoder's explanation, which can be as long as the argument.
+pub const ARGUMENT_ERROR_CHARS_MAX: usize = 400;
+
 /// Most bytes of one stable read or write: an operation that costs a whole 2e9 slice fails on the network.
 pub const STABLE_IO_BYTES_MAX: usize = 64 << 20;
 /// Bytes that `commit` hashes between two looks at the instruction counter.

@@ -32,7 +32,7 @@ pub fn begin(manifest: Manifest) -> Result<UploadStatus, Error> {
     let digest = Sha256::digest(&encoded);
     for key in models::versions(&manifest.name) {
         if models::record(&key)?.manifest_sha256[..] == digest[..] {
-            models::repair_manifest(&key, &encoded)?;
+            resume(&key, &encoded)?;
             return Ok(UploadStatus { version: key.version, state: models::state(&key)? });
         }
     }
@@ -48,6 +48,16 @@ pub fn begin(manifest: Manifest) -> Result<UploadStatus, Error> {
     models::set_name(&key.name, &name);
     models::insert(entry);
     Ok(UploadStatus { version: key.version, state: models::state(&key)? })
+}
+
+/// Takes up an upload again: stores the manifest anew if it was damaged, and lets damaged chunks be sent again.
+fn resume(key: &ModelKey, encoded: &[u8]) -> Result<(), Error> {
+    models::repair_manifest(key, encoded)?;
+    let failed = matches!(models::record(key)?.stage, Stage::Failed { .. });
+    if failed && models::with(key, |entry| Ok(!entry.bitmap.is_complete()))? {
+        models::update(key, |record| record.stage = Stage::Uploading)?;
+    }
+    Ok(())
 }
 
 /// Reserves stable memory for everything, or for nothing.

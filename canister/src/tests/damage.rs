@@ -228,6 +228,11 @@ fn a_damaged_chunk_is_named_and_sent_again() {
             assert_eq!(upload::missing_chunks(&model("m", 1)), Ok(vec![run(3), run(7)]));
             let missing = Err(Error::ChunksMissing { missing: 2, first_file: 0, first_index: 3 });
             assert_eq!(loading::load(&model("m", 1)), missing);
+            // An uploader that runs again sends what is missing, no more.
+            let status = upload::begin(manifest("m", &[("model.onnx", &file)], 64)).expect("it is known");
+            let chunks_total = file.len().div_ceil(64) as u32;
+            let uploading = ModelState::Uploading { chunks_stored: chunks_total - 2, chunks_total };
+            assert_eq!((status.version, status.state), (1, uploading));
             for index in [3, 7] {
                 put("m", 1, 0, &file, 64, index).expect("a good chunk");
             }

@@ -2,6 +2,7 @@
 
 mod candid_file;
 mod damage;
+mod hostile;
 mod inference;
 mod jobs;
 mod layouts;

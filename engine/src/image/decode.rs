@@ -13,6 +13,10 @@ use zune_jpeg::zune_core::options::DecoderOptions;
 const PNG_SIGNATURE: [u8; 8] = [0x89, b'P', b'N', b'G', 0x0d, 0x0a, 0x1a, 0x0a];
 const JPEG_START: [u8; 3] = [0xff, 0xd8, 0xff];
 
+/// Most passes over a progressive JPEG's coefficients. Encoders make about ten; each costs time for every pixel, however
+/// few bytes it has in the file.
+pub const JPEG_SCANS_MAX: usize = 32;
+
 /// Most bytes that the PNG decoder may use beside the pixels.
 const PNG_WORK_BYTES_MAX: usize = 64 << 20;
 
@@ -88,6 +92,7 @@ fn decode_jpeg(bytes: &[u8], max_pixels: u64) -> Result<Image, EngineError> {
         .set_strict_mode(false)
         .set_max_width(usize::from(u16::MAX))
         .set_max_height(usize::from(u16::MAX))
+        .jpeg_set_max_scans(JPEG_SCANS_MAX)
         .jpeg_set_out_colorspace(ColorSpace::RGB);
     let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(bytes), options);
     decoder.decode_headers().map_err(invalid)?;
