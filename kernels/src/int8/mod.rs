@@ -25,6 +25,7 @@ pub mod simd128;
 
 use std::ops::Range;
 
+pub(crate) use estimate::{ESTIMATE_COLUMNS, row_blocks};
 pub use estimate::{estimate_instructions, estimate_instructions_requantised};
 pub(crate) use pack::pack_whole;
 pub use pack::{Source, pack};
