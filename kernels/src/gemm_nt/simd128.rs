@@ -152,7 +152,7 @@ fn tile(
     let vectors = a.columns / LANES;
     assert!((rows.len() == 1 || rows.len() == TILE_ROWS) && (1..=TILE_COLUMNS).contains(&columns.len()) && vectors > 0);
     let sums: *mut f32 = sums.as_mut_ptr().cast();
-    let (a_from, b_from) = (a.row(rows.start), b.row(columns.start));
+    let (a_from, b_from) = (&a.data[rows.start * a.stride..], &b.data[columns.start * b.stride..]);
     let mut done = 0;
     while done < vectors {
         let left = vectors - done;
