@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         Some((&"demo", rest)) => demo::demo(rest),
         Some((&"test", rest)) => test::test(rest),
         Some((&"bench", rest)) => test::bench(rest),
-        Some((&"test-kernels", [])) => kernels::test(),
+        Some((&"test-kernels", [])) => kernels::test_alone(),
         Some((&"bench-kernels", rest)) => kernels::bench(rest),
         Some((&"build-canister", [])) => build::canister().map(|_| ()),
         Some((&"size", [])) => size::print_ledger(),
