@@ -3,7 +3,7 @@
 //! Compiled with the feature `canbench` only, by `cargo xtask canbench`. Each benchmark is a query of a canister that has
 //! nothing stored: what comes before the measured part is done in the same query, unmeasured, and forgotten after it.
 
-use crate::endpoints::decode_borrowed;
+use crate::arguments::decode_borrowed;
 use crate::inference::{Answer, Request, Run};
 use crate::loading;
 use crate::store::ModelKey;

@@ -42,7 +42,7 @@ fn main() -> ExitCode {
         Some((&"bench", rest)) => test::bench(rest),
         Some((&"canbench", rest)) => canbench::run_benchmarks(rest),
         Some((&"build-canbench", [])) => canbench::build(),
-        Some((&"test-kernels", [])) => kernels::test(),
+        Some((&"test-kernels", [])) => kernels::test_alone(),
         Some((&"bench-kernels", rest)) => kernels::bench(rest),
         Some((&"build-canister", [])) => build::canister().map(|_| ()),
         Some((&"reproducible", [])) => build::check_reproducible(),

@@ -13,7 +13,7 @@ pub fn test(arguments: &[&str]) -> Result<(), String> {
     // Building the tests builds the binaries they run, with the same features: nothing is compiled twice.
     run(&mut cargo(&["test", "--locked", "--workspace", "--no-run"]))?;
     let binaries = target_dir().join("debug");
-    kernels::test_on(&binaries.join("replica"))?;
+    kernels::test(&binaries.join("replica"))?;
     let canister = build::canister()?;
     for model in ["efficientnet-lite0", "magika"] {
         run(Command::new(binaries.join("model-uploader")).current_dir(root()).args(["fetch", model]))?;

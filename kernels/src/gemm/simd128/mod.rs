@@ -134,17 +134,21 @@ impl<'a> Chunk<'a> {
     /// # Safety
     /// All rows of B were accumulated, those of the partial panel with the same `columns`.
     pub(crate) unsafe fn finish(&mut self, columns: &Range<usize>) {
-        let (n, count) = (self.b.n, self.b.n.min(LANES));
+        let n = self.b.n;
         if !n.is_multiple_of(LANES) && columns.end == n {
+            // The partial panel's columns that were asked for: its first ones may be another range's.
+            let panel_start = n.saturating_sub(LANES);
+            let first = columns.start.max(panel_start);
             let aside: *const [f32; LANES] = self.aside.as_ptr().cast();
             for row in 0..self.rows {
                 // SAFETY: the partial panel was accumulated; its columns are within C's row.
                 unsafe {
-                    let to = self.c.add(row * self.c_stride + n - count);
-                    if count == LANES {
-                        v128_store(to.cast(), v128_load(aside.add(row).cast()));
+                    let from = aside.add(row).cast::<f32>().add(first - panel_start);
+                    let to = self.c.add(row * self.c_stride + first);
+                    if n - first == LANES {
+                        v128_store(to.cast(), v128_load(from.cast()));
                     } else {
-                        to.copy_from_nonoverlapping(aside.add(row).cast(), count);
+                        to.copy_from_nonoverlapping(from, n - first);
                     }
                 }
             }
