@@ -27,5 +27,17 @@ pub struct Row {
 
 /// Every row, family by family.
 pub fn all() -> Vec<Row> {
-    [gemm::rows(), conv::rows(), depthwise::rows(), pool::rows(), int8::rows(), blockwise::rows(), qconv::rows(), quantise::rows()].into_iter().flatten().collect()
+    [
+        gemm::rows(),
+        conv::rows(),
+        depthwise::rows(),
+        pool::rows(),
+        int8::rows(),
+        blockwise::rows(),
+        qconv::rows(),
+        quantise::rows(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
