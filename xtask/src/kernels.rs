@@ -72,15 +72,15 @@ impl Row {
 /// Measures every kernel whose row's name contains the argument, and prints a table. With `--check`, a row that costs
 /// more than asked, or whose estimate is wrong, is an error.
 pub fn bench(arguments: &[&str]) -> Result<(), String> {
+    bench_on(&build::binaries()?.join("replica"), arguments)
+}
+
+fn bench_on(replica: &Path, arguments: &[&str]) -> Result<(), String> {
     let (flags, filters): (Vec<&str>, Vec<&str>) = arguments.iter().partition(|argument| argument.starts_with('-'));
     if flags.iter().any(|flag| *flag != "--check") || filters.len() > 1 {
         return Err(format!("bench-kernels [--check] [FILTER], not {arguments:?}"));
     }
-    measure(&replica()?, filters.first().unwrap_or(&""), flags.contains(&"--check"))
-}
-
-fn measure(replica: &Path, filter: &str, check: bool) -> Result<(), String> {
-    let reply = meter(replica, &module(true)?, "bench", filter)?;
+    let reply = meter(replica, &module(true)?, "bench", filters.first().unwrap_or(&""))?;
     let rows: Vec<Row> = reply.lines().map(Row::parse).collect::<Result<_, _>>()?;
     println!(
         "{:44} {:>13} {:>12} {:>17} {:>6} {:>9}",
@@ -88,16 +88,16 @@ fn measure(replica: &Path, filter: &str, check: bool) -> Result<(), String> {
     );
     rows.iter().for_each(Row::print);
     let faults = rows.iter().filter(|row| row.fault().is_some()).count();
-    if check && faults > 0 { Err(format!("{faults} rows are wrong")) } else { Ok(()) }
-}
-
-/// `cargo xtask test-kernels`.
-pub fn test_alone() -> Result<(), String> {
-    test(&replica()?)
+    if flags.contains(&"--check") && faults > 0 { Err(format!("{faults} rows are wrong")) } else { Ok(()) }
 }
 
 /// Compares the bodies of all kernels inside Wasm, with simd128 and without, and checks what they cost.
-pub fn test(replica: &Path) -> Result<(), String> {
+pub fn test() -> Result<(), String> {
+    test_on(&build::binaries()?.join("replica"))
+}
+
+/// The same on a replica that is built.
+pub fn test_on(replica: &Path) -> Result<(), String> {
     for (name, simd128) in [("with simd128", true), ("without simd128", false)] {
         let module = module(simd128)?;
         for seed in SEEDS {
@@ -106,15 +106,7 @@ pub fn test(replica: &Path) -> Result<(), String> {
             eprintln!("kernels {name}, seed {seed}: comparisons in {}", families.join(", "));
         }
     }
-    measure(replica, "", true)
-}
-
-/// The replica's binary: `REPLICA_BIN`, or built.
-fn replica() -> Result<PathBuf, String> {
-    match std::env::var_os("REPLICA_BIN") {
-        Some(path) => Ok(path.into()),
-        None => Ok(build::binaries(&["replica"])?.join("replica")),
-    }
+    bench_on(replica, &["--check"])
 }
 
 /// Builds the module of `kernels/bench`.
