@@ -66,7 +66,7 @@ fn done<T>(answer: Answer<T>) -> Answer<T> {
 }
 
 /// Decodes an argument that borrows the message's bytes.
-fn decode_borrowed<'a, T: CandidType + Deserialize<'a>>(method: &str, arguments: &'a [u8]) -> Answer<T> {
+pub(crate) fn decode_borrowed<'a, T: CandidType + Deserialize<'a>>(method: &str, arguments: &'a [u8]) -> Answer<T> {
     candid::decode_one(arguments)
         .map_err(|error| invalid(method, format!("{} bytes", arguments.len()), format!("not its argument: {error}")))
 }

@@ -7,13 +7,17 @@
 //! loading       models onto the heap         inference   one request on one model (classify, infer, inputs)
 //! jobs          what outgrows a message      lifecycle   install and upgrade
 //! health        cycles                       metrics     /metrics
-//! runtime       every system call            memory      stable memory's map
+//! runtime       every system call            stable      stable memory's map
 //! record        how records are encoded      limits      every limit
 //! ```
 //!
 //! Only `endpoints` and `runtime` know the system; the rest runs natively, where its tests are.
 
 mod access;
+#[cfg(target_family = "wasm")]
+mod allocator;
+#[cfg(feature = "canbench")]
+mod canbench;
 mod classify;
 #[cfg(target_family = "wasm")]
 mod constructors;
@@ -31,11 +35,11 @@ mod jobs;
 mod lifecycle;
 mod limits;
 mod loading;
-mod memory;
 mod metrics;
 mod record;
 pub mod runtime;
 mod settings;
+mod stable;
 mod store;
 mod tensors;
 #[cfg(test)]

@@ -72,12 +72,15 @@ impl Row {
 /// Measures every kernel whose row's name contains the argument, and prints a table. With `--check`, a row that costs
 /// more than asked, or whose estimate is wrong, is an error.
 pub fn bench(arguments: &[&str]) -> Result<(), String> {
+    bench_on(&build::binaries()?.join("replica"), arguments)
+}
+
+fn bench_on(replica: &Path, arguments: &[&str]) -> Result<(), String> {
     let (flags, filters): (Vec<&str>, Vec<&str>) = arguments.iter().partition(|argument| argument.starts_with('-'));
     if flags.iter().any(|flag| *flag != "--check") || filters.len() > 1 {
         return Err(format!("bench-kernels [--check] [FILTER], not {arguments:?}"));
     }
-    let replica = replica()?;
-    let reply = meter(&replica, &module(true)?, "bench", filters.first().unwrap_or(&""))?;
+    let reply = meter(replica, &module(true)?, "bench", filters.first().unwrap_or(&""))?;
     let rows: Vec<Row> = reply.lines().map(Row::parse).collect::<Result<_, _>>()?;
     println!(
         "{:44} {:>13} {:>12} {:>17} {:>6} {:>9}",
@@ -90,24 +93,20 @@ pub fn bench(arguments: &[&str]) -> Result<(), String> {
 
 /// Compares the bodies of all kernels inside Wasm, with simd128 and without, and checks what they cost.
 pub fn test() -> Result<(), String> {
-    let replica = replica()?;
+    test_on(&build::binaries()?.join("replica"))
+}
+
+/// The same on a replica that is built.
+pub fn test_on(replica: &Path) -> Result<(), String> {
     for (name, simd128) in [("with simd128", true), ("without simd128", false)] {
         let module = module(simd128)?;
         for seed in SEEDS {
-            let reply = meter(&replica, &module, "check", seed)?;
+            let reply = meter(replica, &module, "check", seed)?;
             let families: Vec<String> = reply.lines().map(|line| line.replace('\t', " ")).collect();
             eprintln!("kernels {name}, seed {seed}: comparisons in {}", families.join(", "));
         }
     }
-    bench(&["--check"])
-}
-
-/// The replica's binary: `REPLICA_BIN`, or built.
-fn replica() -> Result<PathBuf, String> {
-    match std::env::var_os("REPLICA_BIN") {
-        Some(path) => Ok(path.into()),
-        None => Ok(build::binaries(&["replica"])?.join("replica")),
-    }
+    bench_on(replica, &["--check"])
 }
 
 /// Builds the module of `kernels/bench`.

@@ -126,7 +126,7 @@ pub struct Cost {
     pub instructions: u64,
     /// Of these, instructions spent decoding and preparing the input (image decoding, resizing, normalising).
     pub decode_instructions: u64,
-    /// Messages it took.
+    /// Messages that were charged: calls, timers, steps and callbacks.
     pub messages: u32,
 }
 

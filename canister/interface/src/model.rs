@@ -143,12 +143,12 @@ pub struct ModelInfo {
     pub files: Vec<String>,
     /// Bytes this version occupies in stable memory.
     pub stable_bytes: u64,
-    /// Wasm heap growth that loading it caused, in bytes; 0 when not loaded.
+    /// Bytes of the heap that it holds; 0 when not loaded.
     pub heap_bytes: u64,
     /// Known once loaded.
     pub inputs: Vec<crate::TensorInfo>,
     pub outputs: Vec<crate::TensorInfo>,
-    /// Instructions and messages the last load took.
+    /// Instructions and messages the last load took: every message that was charged, timers and callbacks too.
     pub load_cost: crate::Cost,
     pub labels_count: u32,
     pub preprocessing: Option<Preprocessing>,

@@ -1,7 +1,9 @@
 //! Tests of the whole canister on the fake system.
 
 mod candid_file;
+mod damage;
 mod inference;
 mod jobs;
+mod layouts;
 mod upload;
 mod versions;

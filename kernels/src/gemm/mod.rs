@@ -41,8 +41,8 @@ pub fn gemm(a: MatrixRef<'_>, b: PackedRef<'_>, epilogue: &Epilogue<'_>, rows: R
 
 /// Columns `columns` of the row y = epilogue(x x B): one row of [`gemm`], to the same bits.
 ///
-/// `y` is the whole row of n values. The range starts and ends at multiples of [`PANEL_COLUMNS`], or ends at n. If n is
-/// no multiple of 4, a range that ends at n may write up to three columns before its start again, to the same bits.
+/// `y` is the whole row of n values, of which the others are not written. The range starts and ends at multiples of
+/// [`PANEL_COLUMNS`], or ends at n.
 ///
 /// # Panics
 /// When shapes do not fit each other or the range is cut elsewhere.

@@ -7,6 +7,14 @@ pub(crate) const TILE_COLUMNS: usize = 64;
 /// Vectors of the deepest block; the others are powers of two.
 pub(crate) const DEPTH: usize = 16;
 
+/// Lengths of a row for which single rows of A have a block of their own, with four rows of B at a time.
+pub(crate) const QUAD_LEN: usize = 4 * DEPTH;
+pub(crate) const HALF_QUAD_LEN: usize = QUAD_LEN / 2;
+
+/// Of a call of that block, and of four rows of B in it, apart from the products.
+const QUAD_CALL: u64 = 110;
+const QUAD: u64 = 80;
+
 /// Of a tile; of a block, apart from its loop; of a row of B in a block: moving the pointers.
 const TILE: u64 = 130;
 const CALL: u64 = 95;
@@ -19,11 +27,17 @@ const REST: u64 = 25;
 
 /// Metered instructions of [`super::gemm_nt`] over `rows` rows. Without page charges.
 pub fn estimate_instructions(rows: usize, k: usize, n: usize) -> u64 {
-    let columns = |rows: usize| {
+    let columns = |rows: usize, n: usize| {
         let (full, rest) = (n / TILE_COLUMNS, n % TILE_COLUMNS);
         full as u64 * tile(rows, k, TILE_COLUMNS) + if rest == 0 { 0 } else { tile(rows, k, rest) }
     };
-    150 + (rows / TILE_ROWS) as u64 * columns(TILE_ROWS) + (rows % TILE_ROWS) as u64 * columns(1)
+    let single = match k {
+        QUAD_LEN | HALF_QUAD_LEN if n >= 4 => {
+            QUAD_CALL + (n / 4 * (7 * k)) as u64 + (n / 4) as u64 * QUAD + columns(1, n % 4)
+        }
+        _ => columns(1, n),
+    };
+    150 + (rows / TILE_ROWS) as u64 * columns(TILE_ROWS, n) + (rows % TILE_ROWS) as u64 * single
 }
 
 fn tile(rows: usize, k: usize, columns: usize) -> u64 {

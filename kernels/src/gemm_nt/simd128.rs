@@ -2,7 +2,7 @@
 //! by. See [`crate::gemm`]'s blocks for why sums are finished one by one, and for the two habits of the compiler that the
 //! macros and `read_volatile` keep off.
 
-use super::cost::{DEPTH, TILE_COLUMNS, TILE_ROWS};
+use super::cost::{DEPTH, HALF_QUAD_LEN, QUAD_LEN, TILE_COLUMNS, TILE_ROWS};
 use crate::matrix::{MatrixMut, MatrixRef};
 use std::arch::wasm32::*;
 use std::mem::MaybeUninit;
@@ -18,7 +18,6 @@ type Sums = [[[f32; LANES]; TILE_COLUMNS]; TILE_ROWS];
 const SUMS_STRIDE: usize = size_of::<[[f32; LANES]; TILE_COLUMNS]>();
 
 /// What a block works on. Strides are in bytes.
-#[repr(C)]
 struct Block {
     /// D vectors of the first row of A.
     a: *const f32,
@@ -123,6 +122,104 @@ static BLOCKS: [[[BlockFn; 2]; 2]; 5] = [
     [[block_1x1::<false>, block_1x1::<true>], [block_8x1::<false>, block_8x1::<true>]],
 ];
 
+/// What a block of four rows of B at a time works on, for a row of A that is just D vectors. Strides are in bytes.
+struct Quad {
+    /// D vectors.
+    a: *const f32,
+    /// D vectors of the first row of B.
+    b: *const f32,
+    b_stride: usize,
+    /// Where values go, four for each four rows of B, and behind the last ones.
+    c: *mut f32,
+    c_end: *mut f32,
+    /// Of four values.
+    c_stride: usize,
+    scale: f32,
+}
+
+/// # Safety
+/// What [`Quad`] says must hold for D, with at least four rows of B.
+type QuadFn = unsafe fn(&Quad);
+
+macro_rules! quad_chain {
+    ($a:ident, $from:ident, [$($d:literal)*]) => {{
+        let mut sum = f32x4_splat(0.0);
+        $( sum = f32x4_add(sum, f32x4_mul($a[0][$d], v128_load($from.add($d * LANES).cast()))); )*
+        sum
+    }};
+}
+
+macro_rules! quad {
+    ($name:ident, $depth:literal $ds:tt) => {
+        #[inline(never)]
+        unsafe fn $name(quad: &Quad) {
+            // SAFETY: as `Quad` says; see `QuadFn`.
+            unsafe {
+                let mut a = [[f32x4_splat(0.0); $depth]; 1];
+                let (from, scale) = (quad.a, f32x4_splat(quad.scale));
+                load_row!(a, from, 0, $ds);
+                let (mut b0, mut c) = (quad.b, quad.c);
+                loop {
+                    let step = (&raw const quad.b_stride).read_volatile();
+                    let b1 = b0.wrapping_byte_add(step);
+                    let b2 = b1.wrapping_byte_add(step);
+                    let b3 = b2.wrapping_byte_add(step);
+                    let sums = [
+                        quad_chain!(a, b0, $ds),
+                        quad_chain!(a, b1, $ds),
+                        quad_chain!(a, b2, $ds),
+                        quad_chain!(a, b3, $ds),
+                    ];
+                    v128_store(c.cast(), f32x4_mul(add_lanes(sums), scale));
+                    c = c.byte_add((&raw const quad.c_stride).read_volatile());
+                    if c == quad.c_end {
+                        return;
+                    }
+                    b0 = b3.wrapping_byte_add(step);
+                }
+            }
+        }
+    };
+}
+
+quad!(quad_16, 16 [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15]);
+quad!(quad_8, 8 [0 1 2 3 4 5 6 7]);
+
+/// (s0 + s1) + (s2 + s3) of each of four sums.
+#[inline(always)]
+fn add_lanes([a, b, c, d]: [v128; 4]) -> v128 {
+    // (a0 + a1, a2 + a3, b0 + b1, b2 + b3), and the same of c and d.
+    let ab = f32x4_add(i32x4_shuffle::<0, 2, 4, 6>(a, b), i32x4_shuffle::<1, 3, 5, 7>(a, b));
+    let cd = f32x4_add(i32x4_shuffle::<0, 2, 4, 6>(c, d), i32x4_shuffle::<1, 3, 5, 7>(c, d));
+    f32x4_add(i32x4_shuffle::<0, 2, 4, 6>(ab, cd), i32x4_shuffle::<1, 3, 5, 7>(ab, cd))
+}
+
+/// The first columns of a row of C, as many as there are whole fours of them and a block for so many vectors; tells how
+/// many.
+fn quads(a: &[f32], b: MatrixRef<'_>, scale: f32, c: &mut [f32]) -> usize {
+    let function: QuadFn = match a.len() {
+        QUAD_LEN => quad_16,
+        HALF_QUAD_LEN => quad_8,
+        _ => return 0,
+    };
+    let c = c[..b.rows / LANES * LANES].as_mut_ptr_range();
+    if c.is_empty() {
+        return 0;
+    }
+    let quad = Quad {
+        a: a.as_ptr(),
+        b: b.data.as_ptr(),
+        b_stride: b.stride * size_of::<f32>(),
+        c: c.start,
+        c_end: c.end,
+        c_stride: LANES * size_of::<f32>(),
+        scale,
+    };
+    // SAFETY: a row of A, and each row of B, are as long as the block is deep; C has a place for each of the rows.
+    unsafe { function(&quad) };
+    b.rows / LANES * LANES
+}
+
 /// See [`super::gemm_nt`].
 pub fn gemm_nt(a: MatrixRef<'_>, b: MatrixRef<'_>, scale: f32, rows: Range<usize>, c: &mut MatrixMut<'_>) {
     if a.columns < LANES {
@@ -132,7 +229,8 @@ pub fn gemm_nt(a: MatrixRef<'_>, b: MatrixRef<'_>, scale: f32, rows: Range<usize
     let mut first = rows.start;
     while first < rows.end {
         let count = if rows.end - first < TILE_ROWS { 1 } else { TILE_ROWS };
-        for column in (0..b.rows).step_by(TILE_COLUMNS) {
+        let done = if count == 1 { quads(a.row(first), b, scale, c.row_mut(first)) } else { 0 };
+        for column in (done..b.rows).step_by(TILE_COLUMNS) {
             let columns = column..b.rows.min(column + TILE_COLUMNS);
             tile(a, b, scale, first..first + count, columns, &mut sums, c);
         }
@@ -153,7 +251,7 @@ fn tile(
     let vectors = a.columns / LANES;
     assert!((rows.len() == 1 || rows.len() == TILE_ROWS) && (1..=TILE_COLUMNS).contains(&columns.len()) && vectors > 0);
     let sums: *mut f32 = sums.as_mut_ptr().cast();
-    let (a_from, b_from) = (a.row(rows.start), b.row(columns.start));
+    let (a_from, b_from) = (&a.data[rows.start * a.stride..], &b.data[columns.start * b.stride..]);
     let mut done = 0;
     while done < vectors {
         let left = vectors - done;
@@ -195,16 +293,12 @@ fn reduce(sums: &[[f32; LANES]], scale: f32, c: &mut [f32]) {
     let (tiles, rest) = sums.as_chunks::<LANES>();
     let (places, rest_places) = c.as_chunks_mut::<LANES>();
     for (tile, place) in tiles.iter().zip(places) {
-        let [a, b, c, d] = tile.each_ref().map(|sums| {
+        let sums = tile.each_ref().map(|sums| {
             // SAFETY: sixteen bytes.
             unsafe { v128_load(sums.as_ptr().cast()) }
         });
-        // (a0 + a1, a2 + a3, b0 + b1, b2 + b3), and the same of c and d.
-        let ab = f32x4_add(i32x4_shuffle::<0, 2, 4, 6>(a, b), i32x4_shuffle::<1, 3, 5, 7>(a, b));
-        let cd = f32x4_add(i32x4_shuffle::<0, 2, 4, 6>(c, d), i32x4_shuffle::<1, 3, 5, 7>(c, d));
-        let sums = f32x4_add(i32x4_shuffle::<0, 2, 4, 6>(ab, cd), i32x4_shuffle::<1, 3, 5, 7>(ab, cd));
         // SAFETY: sixteen bytes.
-        unsafe { v128_store(place.as_mut_ptr().cast(), f32x4_mul(sums, f32x4_splat(scale))) };
+        unsafe { v128_store(place.as_mut_ptr().cast(), f32x4_mul(add_lanes(sums), f32x4_splat(scale))) };
     }
     for (place, sums) in rest_places.iter_mut().zip(rest) {
         *place = ((sums[0] + sums[1]) + (sums[2] + sums[3])) * scale;

@@ -23,6 +23,9 @@ const SHAPES: &[(usize, usize, usize)] = &[
     (17, 80, 10),
     (8, 130, 129),
     (33, 12, 4),
+    (3, 32, 13),
+    (1, 32, 4),
+    (5, 32, 3),
 ];
 
 type GemmNt = fn(MatrixRef<'_>, MatrixRef<'_>, f32, Range<usize>, &mut MatrixMut<'_>);
