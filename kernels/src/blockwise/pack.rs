@@ -5,8 +5,8 @@ use crate::int8::pack_whole;
 use std::ops::Range;
 
 fn check_columns(columns: &Range<usize>, n: usize) {
-    let ends = columns.end % COLUMN_GROUP == 0 || columns.end == n;
-    assert!(columns.start % COLUMN_GROUP == 0 && ends && columns.end <= n, "columns {columns:?} of {n}");
+    let ends = columns.end.is_multiple_of(COLUMN_GROUP) || columns.end == n;
+    assert!(columns.start.is_multiple_of(COLUMN_GROUP) && ends && columns.end <= n, "columns {columns:?} of {n}");
 }
 
 /// Packs the scales of the columns of `columns`: column j has `k / block_size` of them, rounded up, from
@@ -20,7 +20,7 @@ fn pack_scales(
     columns: &Range<usize>,
     packed: &mut [f32],
 ) {
-    assert!(block_size > 0 && block_size % BLOCK == 0, "blocks of {block_size}, not a multiple of {BLOCK}");
+    assert!(block_size > 0 && block_size.is_multiple_of(BLOCK), "blocks of {block_size}, not a multiple of {BLOCK}");
     let blocks = k.div_ceil(block_size);
     assert!(scales.len() >= columns.len() * blocks, "{} scales of {} columns of {blocks}", scales.len(), columns.len());
     for column in columns.start..columns.end.next_multiple_of(COLUMN_GROUP) {

@@ -19,8 +19,8 @@ pub struct Source<'a> {
 /// If `columns` does not start at a multiple of [`COLUMN_GROUP`] or end at one or at n, or if a slice is too short.
 pub fn pack(source: Source<'_>, k: usize, n: usize, columns: Range<usize>, packed: &mut [i8]) {
     assert_eq!(Some(packed.len()), Weights::packed_len(k, n), "packed weights of {k} x {n}");
-    let ends = columns.end % COLUMN_GROUP == 0 || columns.end == n;
-    assert!(columns.start % COLUMN_GROUP == 0 && ends && columns.end <= n, "columns {columns:?} of {n}");
+    let ends = columns.end.is_multiple_of(COLUMN_GROUP) || columns.end == n;
+    assert!(columns.start.is_multiple_of(COLUMN_GROUP) && ends && columns.end <= n, "columns {columns:?} of {n}");
     if k == 0 || columns.is_empty() {
         return;
     }

@@ -442,6 +442,13 @@ unsafe fn copy_runs(from: *const i16, from_step: usize, to: *mut i16, to_step: u
                 copy(std::slice::from_raw_parts(from, length), std::slice::from_raw_parts_mut(to, length));
             } else {
                 let mut at = 0;
+                while at + 32 < length {
+                    let (from, to) = (from.wrapping_add(at), to.wrapping_add(at));
+                    unroll!(V in 4 {
+                        v128_store(to.add(8 * V).cast(), v128_load(from.add(8 * V).cast()));
+                    });
+                    at += 32;
+                }
                 while at + 8 < length {
                     v128_store(to.wrapping_add(at).cast(), v128_load(from.wrapping_add(at).cast()));
                     at += 8;
@@ -577,8 +584,8 @@ pub fn mean(input: &[i16], multiplier: f32, low: i16, high: i16, output: &mut [i
         // SAFETY: the output has 8 values from `channel` on.
         unsafe { v128_store(output.as_mut_ptr().add(channel).cast(), both) };
     }
-    for channel in whole..channels {
+    for (channel, output) in output.iter_mut().enumerate().skip(whole) {
         let sum: i32 = input.iter().skip(channel).step_by(channels).map(|value| i32::from(*value)).sum();
-        output[channel] = ((sum as f32 * multiplier).round_ties_even() as i32).clamp(low.into(), high.into()) as i16;
+        *output = ((sum as f32 * multiplier).round_ties_even() as i32).clamp(low.into(), high.into()) as i16;
     }
 }
