@@ -161,7 +161,10 @@ pub const TRAP_MESSAGE_CHARS_MAX: usize = 1_000;
 
 /// What sending a reply costs beside its bytes (the type table of its Candid, mostly), and per byte (sending 50, encoding and copying the rest), in
 /// instructions: added to the counter that `Cost` is read from before the reply exists.
-pub const REPLY_INSTRUCTIONS: u64 = 1_300_000;
+pub const REPLY_INSTRUCTIONS: u64 = 1_350_000;
 pub const REPLY_INSTRUCTIONS_PER_BYTE: u64 = 58;
+/// What a message of work costs beyond the counter's last reading in it, in instructions: leaving the executor, setting
+/// the timer, making the call.
+pub const MESSAGE_END_INSTRUCTIONS: u64 = 113_000;
 /// What the callback costs that hears of a timer's last step, in instructions: it comes when the cost is already stored.
 pub const CALLBACK_INSTRUCTIONS: u64 = 1_300_000;

@@ -2,7 +2,10 @@
 
 use crate::engine_error;
 use crate::jobs::{driver, lease};
-use crate::limits::{CALLBACK_INSTRUCTIONS, HEAP_BYTES_MAX, HEAP_LOAD_TENTHS, HEAP_WORK_BYTES, REPLY_INSTRUCTIONS};
+use crate::limits::{
+    CALLBACK_INSTRUCTIONS, HEAP_BYTES_MAX, HEAP_LOAD_TENTHS, HEAP_WORK_BYTES, MESSAGE_END_INSTRUCTIONS,
+    REPLY_INSTRUCTIONS,
+};
 use crate::runtime;
 use crate::settings;
 use crate::stable::blob::{Damage, Reader};
@@ -165,6 +168,7 @@ pub fn begin_message(key: &ModelKey) {
     LOADS.with_borrow_mut(|loads| {
         if let Some(load) = loads.get_mut(key) {
             load.cost.messages += 1;
+            load.cost.instructions += MESSAGE_END_INSTRUCTIONS;
         }
     });
 }
@@ -184,6 +188,7 @@ pub fn step(key: &ModelKey) {
         return;
     };
     load.cost.messages += 1;
+    load.cost.instructions += MESSAGE_END_INSTRUCTIONS;
     let used_before = runtime::heap_used_bytes();
     let advanced = advance(key, &mut load);
     load.heap_bytes += runtime::heap_used_bytes() as i64 - used_before as i64;

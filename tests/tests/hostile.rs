@@ -149,7 +149,7 @@ fn computed_bomb() -> Vec<u8> {
         let tensor = [number(1, 1), field(2, &field(1, &number(1, 1)))].concat();
         [field(1, name.as_bytes()), field(2, &field(1, &tensor))].concat()
     };
-    let sizes: Vec<u8> = [1_i64 << 20, 1 << 20].iter().flat_map(|size| size.to_le_bytes()).collect();
+    let sizes: Vec<u8> = [1_i64 << 12, 1 << 12].iter().flat_map(|size| size.to_le_bytes()).collect();
     let shape = [number(1, 2), number(2, 7), field(8, b"s"), field(9, &sizes)].concat();
     let graph = [
         field(1, &node("Mul", &["s", "s"], "t")),

@@ -23,8 +23,8 @@ use crate::health;
 use crate::inference::{Answer, Limits, Request, Run};
 use crate::inputs;
 use crate::limits::{
-    CALLBACK_INSTRUCTIONS, IMAGE_INSTRUCTIONS_MAX, JOBS_PENDING_MAX, REPLY_DATA_BYTES_MAX, REPLY_INSTRUCTIONS,
-    REPLY_INSTRUCTIONS_PER_BYTE,
+    CALLBACK_INSTRUCTIONS, IMAGE_INSTRUCTIONS_MAX, JOBS_PENDING_MAX, MESSAGE_END_INSTRUCTIONS, REPLY_DATA_BYTES_MAX,
+    REPLY_INSTRUCTIONS, REPLY_INSTRUCTIONS_PER_BYTE,
 };
 use crate::runtime;
 use crate::settings;
@@ -172,6 +172,7 @@ pub fn step(id: JobId) {
         return;
     };
     job.cost.messages += 1;
+    job.cost.instructions += MESSAGE_END_INSTRUCTIONS;
     // When this message ends the job, the callback that hears of it is the last that it is charged for.
     let last_callback = Cost {
         messages: 1,
@@ -289,7 +290,10 @@ fn store_state(id: JobId) {
 
 /// Counts a message that is charged for a job: a call, a timer, a step or a callback.
 fn begin_message(id: JobId) {
-    pending::with(id, |job| job.cost.messages += 1);
+    pending::with(id, |job| {
+        job.cost.messages += 1;
+        job.cost.instructions += MESSAGE_END_INSTRUCTIONS;
+    });
 }
 
 /// As [`begin_message`], for the callback after a step: the job may have reached its limit.
