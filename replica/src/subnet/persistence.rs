@@ -12,7 +12,8 @@
 //!   byte  8   u32 LE    version                  byte  8   u32 LE    version
 //!   byte 12   u64 LE    length of the rest       byte 12   u32 LE    number of pages that follow
 //!   byte 20   32 bytes  SHA-256 of the rest      byte 16   u64 LE    size of the memory in bytes
-//!   byte 52   CBOR of `Saved`                    byte 24   for each page:
+//!   byte 52   CBOR of `Saved`                    byte 24   u32 LE    CRC-32 of the bytes before
+//!                                                byte 28   for each page:
 //!                                                            u32 LE        its number
 //!                                                            u32 LE        CRC-32 of its content
 //!                                                            65,536 bytes  its content
@@ -45,7 +46,7 @@ const STATE_HEADER_BYTES: usize = 52;
 
 const PAGES_MAGIC: &[u8; 8] = b"RPLPAGES";
 const PAGES_VERSION: u32 = 1;
-const PAGES_HEADER_BYTES: usize = 24;
+const PAGES_HEADER_BYTES: usize = 28;
 const PAGES_SUFFIX: &str = ".pages";
 const WASM_SUFFIX: &str = ".wasm";
 
@@ -184,7 +185,7 @@ impl StateDir {
         let compiled = Code::compile(engine, id, &wasm)
             .map_err(|rejection| anyhow::anyhow!("{}: {}", memory.wasm, rejection.message))?;
         let mut reader = PageReader::open(&self.dir.join(&memory.stable))?;
-        let mut stable = StableMemory::with_size(reader.bytes)?;
+        let mut stable = StableMemory::with_size(reader.bytes).with_context(|| memory.stable.clone())?;
         reader.read_all(|page, bytes| Ok(stable.put_page(page, bytes)))?;
         self.files.insert(stable.revision(), memory.stable);
         let mut reader = PageReader::open(&self.dir.join(&memory.heap))?;
@@ -349,11 +350,8 @@ fn write_pages(
     visit: impl FnOnce(&mut dyn FnMut(u32, &[u8]) -> io::Result<()>) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut file = BufWriter::with_capacity(BUFFER_BYTES, File::create(path)?);
-    let mut header = PAGES_MAGIC.to_vec();
-    header.extend_from_slice(&PAGES_VERSION.to_le_bytes());
-    header.extend_from_slice(&0_u32.to_le_bytes());
-    header.extend_from_slice(&bytes.to_le_bytes());
-    file.write_all(&header)?;
+    // The header comes last, when the pages are counted.
+    file.write_all(&[0; PAGES_HEADER_BYTES])?;
     let mut count = 0_u32;
     visit(&mut |page, content| {
         count += 1;
@@ -361,8 +359,13 @@ fn write_pages(
         file.write_all(&crc32fast::hash(content).to_le_bytes())?;
         file.write_all(content)
     })?;
-    file.seek(SeekFrom::Start(12))?;
-    file.write_all(&count.to_le_bytes())?;
+    let mut header = PAGES_MAGIC.to_vec();
+    header.extend_from_slice(&PAGES_VERSION.to_le_bytes());
+    header.extend_from_slice(&count.to_le_bytes());
+    header.extend_from_slice(&bytes.to_le_bytes());
+    header.extend_from_slice(&crc32fast::hash(&header).to_le_bytes());
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(&header)?;
     file.into_inner()?.sync_all()
 }
 
@@ -388,6 +391,8 @@ impl PageReader {
             );
             let version = u32::from_le_bytes(header[8..12].try_into()?);
             ensure!(version == PAGES_VERSION, "version {version}; this replica reads version {PAGES_VERSION}");
+            let crc = u32::from_le_bytes(header[24..].try_into()?);
+            ensure!(crc == crc32fast::hash(&header[..24]), "the header is damaged: its checksum differs");
             let pages = u32::from_le_bytes(header[12..16].try_into()?);
             let bytes = u64::from_le_bytes(header[16..24].try_into()?);
             Ok(PageReader { name: name.clone(), file, pages, bytes })
