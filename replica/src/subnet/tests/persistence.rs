@@ -73,8 +73,9 @@ fn everything_is_as_it_was() {
     let root_key = net.subnet.root_key().der();
     let certificate_paths: Vec<StatePath> =
         vec![vec![b"canister".to_vec(), id.as_slice().to_vec()], vec![b"request_status".to_vec(), waiting.to_vec()]];
-    let status = net.status(bare);
-    let before = (net.subnet.certificate(&certificate_paths), status, net.subnet.counters(&id));
+    let bare_state =
+        |net: &Net| (net.canister(&bare).settings.clone(), net.canister(&bare).status.number(), net.cycles(&bare));
+    let before = (net.subnet.certificate(&certificate_paths), bare_state(&net), net.subnet.counters(&id));
     let time_ns = net.subnet.time_ns();
     net.subnet.save().expect("it is saved");
     assert!(folder.refusal().contains("in use by another process"), "{}", folder.refusal());
@@ -85,7 +86,8 @@ fn everything_is_as_it_was() {
     assert_eq!(net.subnet.time_ns(), time_ns);
     assert_eq!(net.subnet.certificate(&certificate_paths), before.0);
     assert_eq!(net.subnet.counters(&id), before.2);
-    assert_eq!(net.status(bare), before.1);
+    assert_eq!(bare_state(&net), before.1);
+    assert_eq!(before.1.1, 3, "it was stopped");
     assert_eq!(net.counter(id), 2);
     assert_eq!(net.subnet.stable_memory(&id).map(|bytes| bytes[..200_000].to_vec()), Some(vec![7; 200_000]));
     net.release(&id);
