@@ -70,9 +70,18 @@ async fn upload(canister: &Canister) -> Result<ModelRef> {
         }
     }
     let model = ModelRef { name: manifest.name, version: Some(version) };
-    for step in ["commit", "load", "activate"] {
-        let _: ModelInfo = canister.update(step, model.clone()).await??;
+    let _: ModelInfo = canister.update("commit", model.clone()).await??;
+    // Loading may go on after its call is answered.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let info: ModelInfo = canister.update("load", model.clone()).await??;
+        if info.state == ModelState::Ready {
+            break;
+        }
+        ensure!(Instant::now() < deadline, "not loaded: {info:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    let _: ModelInfo = canister.update("activate", model.clone()).await??;
     Ok(model)
 }
 

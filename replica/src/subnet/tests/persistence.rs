@@ -1,6 +1,7 @@
 //! A subnet's state in a folder.
 
 use super::*;
+use crate::certification::Path as StatePath;
 use std::fs;
 use std::path::Path;
 
@@ -22,7 +23,10 @@ impl Folder {
             system_canisters: true,
             state_dir: Some(self.0.clone()),
         };
-        Ok(Net { subnet: Subnet::new(config)?, sender: Principal::anonymous(), next_message: 0 })
+        let subnet = Subnet::new(config)?;
+        // Every message took a round, so this number is none that was used.
+        let next_message = subnet.round;
+        Ok(Net { subnet, sender: Principal::anonymous(), next_message })
     }
 
     fn refusal(&self) -> String {
@@ -67,21 +71,23 @@ fn everything_is_as_it_was() {
     net.hold(&id);
     let waiting = net.submit(id, "inc", vec![]).expect("it is taken in");
     let root_key = net.subnet.root_key().der();
-    let certificate_paths: Vec<Path_> =
+    let certificate_paths: Vec<StatePath> =
         vec![vec![b"canister".to_vec(), id.as_slice().to_vec()], vec![b"request_status".to_vec(), waiting.to_vec()]];
-    let before = (net.subnet.certificate(&certificate_paths), net.status(bare), net.subnet.counters(&id));
+    let bare_state =
+        |net: &Net| (net.canister(&bare).settings.clone(), net.canister(&bare).status.number(), net.cycles(&bare));
+    let before = (net.subnet.certificate(&certificate_paths), bare_state(&net), net.subnet.counters(&id));
     let time_ns = net.subnet.time_ns();
     net.subnet.save().expect("it is saved");
     assert!(folder.refusal().contains("in use by another process"), "{}", folder.refusal());
     drop(net);
 
     let mut net = folder.open().expect("the subnet");
-    net.next_message = 1000;
     assert_eq!(net.subnet.root_key().der(), root_key);
     assert_eq!(net.subnet.time_ns(), time_ns);
     assert_eq!(net.subnet.certificate(&certificate_paths), before.0);
     assert_eq!(net.subnet.counters(&id), before.2);
-    assert_eq!(net.status(bare), before.1);
+    assert_eq!(bare_state(&net), before.1);
+    assert_eq!(before.1.1, 3, "it was stopped");
     assert_eq!(net.counter(id), 2);
     assert_eq!(net.subnet.stable_memory(&id).map(|bytes| bytes[..200_000].to_vec()), Some(vec![7; 200_000]));
     net.release(&id);
@@ -100,8 +106,6 @@ fn everything_is_as_it_was() {
     let next = net.create(T, None);
     assert!(next != id && next != bare);
 }
-
-type Path_ = crate::certification::Path;
 
 #[test]
 fn a_save_writes_what_changed_and_removes_what_is_not_needed() {

@@ -28,7 +28,8 @@ fn loading_brings_back_what_was_taken() {
     let (mut net, id) = Net::with_canister();
     net.call(id, "inc", vec![]).expect("a reply");
     net.call(id, "certify", b"before".to_vec()).expect("a reply");
-    let stable = net.query(id, "stable", vec![]).expect("a reply");
+    net.subnet.set_stable_memory(&id, vec![5; 70_000]);
+    let stable = net.subnet.stable_memory(&id);
     let snapshot = take(&mut net, id, None).expect("a snapshot");
     assert_eq!(snapshot.taken_at_timestamp, net.subnet.time_ns());
     assert_eq!(list(&mut net, id), std::slice::from_ref(&snapshot));
@@ -41,7 +42,7 @@ fn loading_brings_back_what_was_taken() {
     load(&mut net, id, snapshot.id.clone()).expect("it loads");
     assert_eq!(net.counter(id), 1);
     assert_eq!(net.canister(&id).certified_data, b"before");
-    assert_eq!(net.query(id, "stable", vec![]).expect("a reply"), stable);
+    assert_eq!(net.subnet.stable_memory(&id), stable);
     assert!(net.status(id).version > version);
 
     // Over another module too, and after the code is gone.
