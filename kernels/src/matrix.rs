@@ -1,5 +1,7 @@
 //! Views of row-major matrices, and what is done to a value before it is stored.
 
+use std::ops::Range;
+
 /// A row-major matrix that is read: row `i` is `data[i * stride..][..columns]`.
 ///
 /// The stride is in values and may be smaller than the number of columns (rows that overlap, as the frames of a signal
@@ -28,6 +30,12 @@ impl<'a> MatrixRef<'a> {
     pub fn with_stride(data: &'a [f32], rows: usize, columns: usize, stride: usize) -> MatrixRef<'a> {
         assert_holds(data.len(), rows, columns, stride);
         MatrixRef { data, rows, columns, stride }
+    }
+
+    /// The columns in a range.
+    pub(crate) fn columns_of(&self, columns: Range<usize>) -> MatrixRef<'a> {
+        let data = self.data.get(columns.start..).unwrap_or_default();
+        MatrixRef::with_stride(data, self.rows, columns.len(), self.stride)
     }
 
     /// Number of rows.
@@ -135,9 +143,18 @@ pub struct Epilogue<'a> {
     pub clamp: Clamp,
 }
 
-impl Epilogue<'_> {
+impl<'a> Epilogue<'a> {
     /// The sum as it is.
     pub const NONE: Epilogue<'static> = Epilogue { bias: None, residual: None, clamp: Clamp::NONE };
+
+    /// What of it concerns a range of the columns.
+    pub(crate) fn columns(&self, columns: Range<usize>) -> Epilogue<'a> {
+        Epilogue {
+            bias: self.bias.map(|bias| &bias[columns.clone()]),
+            residual: self.residual.map(|residual| residual.columns_of(columns)),
+            clamp: self.clamp,
+        }
+    }
 
     pub(crate) fn assert_fits(&self, rows: usize, columns: usize) {
         if let Some(bias) = self.bias {

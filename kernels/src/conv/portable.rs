@@ -30,15 +30,9 @@ pub fn conv2d(
         for group in 0..filter.groups() {
             gather(input, window, pixel, group * inputs..(group + 1) * inputs, patch);
             let columns = group * outputs..(group + 1) * outputs;
-            let epilogue = Epilogue {
-                bias: epilogue.bias.map(|bias| &bias[columns.clone()]),
-                residual: epilogue
-                    .residual
-                    .map(|residual| MatrixRef::new(&residual.row(pixel)[columns.clone()], 1, outputs)),
-                clamp: epilogue.clamp,
-            };
+            let epilogue = epilogue.columns(columns.clone());
             let places = &mut output.row_mut(pixel)[columns];
-            gemm::portable::gemv(patch, filter.matrix(group), &epilogue, 0..outputs, places);
+            gemm::portable::row_times(patch, filter.matrix(group), &epilogue, pixel, 0..outputs, places);
         }
     }
 }

@@ -45,8 +45,8 @@ pub fn gemm_unpacked(
     }
 }
 
-/// The columns of one row of the product that `columns`, which starts and ends between panels, holds.
-fn row_times(
+/// The columns of row `row` of the product that `columns`, which starts and ends between panels, holds.
+pub(crate) fn row_times(
     x: &[f32],
     b: PackedRef<'_>,
     epilogue: &Epilogue<'_>,

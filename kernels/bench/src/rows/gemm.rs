@@ -22,6 +22,7 @@ pub fn rows() -> Vec<Row> {
         product(32, 384, 1536, None),
         product(32, 1536, 384, None),
         // The pointwise convolutions of EfficientNet-Lite0.
+        product(12544, 27, 32, None),
         product(12544, 32, 16, None),
         product(12544, 16, 96, None),
         product(3136, 96, 24, None),

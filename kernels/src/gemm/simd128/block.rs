@@ -17,7 +17,7 @@ use super::super::pack::PANEL_COLUMNS;
 use crate::matrix::Clamp;
 use std::arch::wasm32::*;
 
-/// What [`Block`]s work on. Strides are in values.
+/// What [`Block`]s work on. Offsets and strides are in bytes.
 #[repr(C)]
 pub struct Block {
     /// Where each row's values of A start, and the end of this table, which has at least one entry.
@@ -37,7 +37,7 @@ pub struct Block {
     pub clamp: Clamp,
 }
 
-/// What [`VectorBlock`]s work on. Strides are in values.
+/// What [`VectorBlock`]s work on. Strides are in bytes.
 #[repr(C)]
 pub struct VectorBlock {
     /// K values of x.
@@ -51,6 +51,8 @@ pub struct VectorBlock {
     /// Where they go, and where the last panel's end.
     pub y: *mut f32,
     pub y_end: *mut f32,
+    /// Of full panels.
+    pub y_stride: usize,
     /// Applied if this is the last block of the sum.
     pub clamp: Clamp,
 }
@@ -67,7 +69,7 @@ macro_rules! load_rows {
     ($b:ident, $from:ident, $stride:ident, [$($k:literal)*], $vs:tt) => { $(
         load_vectors!($b, $from, $k, $vs);
         #[allow(unused_assignments)]
-        { $from = $from.wrapping_add($stride); }
+        { $from = $from.wrapping_byte_add($stride); }
     )* };
 }
 
@@ -122,14 +124,14 @@ macro_rules! block {
                 let bounds = (f32x4_splat(block.clamp.low), f32x4_splat(block.clamp.high));
                 let (mut rows, mut c) = (block.rows, block.c);
                 loop {
-                    let from = (*rows).add(block.a_offset);
+                    let from = (*rows).byte_add(block.a_offset);
                     let mut a = [f32x4_splat(0.0); $k];
                     row!(block, bias, a, from, b, c, bounds, $vs, $ks);
                     rows = rows.add(1);
                     if rows == block.rows_end {
                         return;
                     }
-                    c = c.add((&raw const block.c_stride).read_volatile());
+                    c = c.byte_add((&raw const block.c_stride).read_volatile());
                 }
             }
         }
@@ -213,13 +215,13 @@ macro_rules! vector_block {
                 let (mut b, mut start, mut y) = (block.b, block.start, block.y);
                 loop {
                     vector_panel!(block, x, b, start, y, bounds, [0 1 2 3 4 5 6 7], [$($ks)*]);
-                    y = y.add(PANEL_COLUMNS);
+                    y = y.byte_add((&raw const block.y_stride).read_volatile());
                     if y == block.y_end {
                         return;
                     }
-                    // Opaque as well: three pointers that move together.
-                    b = b.add((&raw const block.b_stride).read_volatile());
-                    start = start.add((&raw const block.start_stride).read_volatile());
+
+                    b = b.byte_add((&raw const block.b_stride).read_volatile());
+                    start = start.byte_add((&raw const block.start_stride).read_volatile());
                 }
             }
         }
@@ -235,7 +237,7 @@ vector_block!(vector_block_16, 16 [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15]);
 vector_block!(vector_block_8, 8 [0 1 2 3 4 5 6 7]);
 vector_block!(vector_block_4, 4 [0 1 2 3]);
 vector_block!(vector_block_2, 2 [0 1]);
-vector_block!(vector_block_1, 1 [0]);
+vector_block!(vector_block_1, 1[0]);
 
 /// The depths K that there are vector blocks of.
 pub const VECTOR_DEPTHS: [usize; 7] = [64, 32, 16, 8, 4, 2, 1];

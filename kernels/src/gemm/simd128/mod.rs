@@ -112,12 +112,12 @@ impl<'a> Chunk<'a> {
             let block = Block {
                 rows: table.as_ptr(),
                 rows_end: table.as_ptr_range().end,
-                a_offset: done,
+                a_offset: bytes(done),
                 b,
-                b_stride,
+                b_stride: bytes(b_stride),
                 bias,
                 c,
-                c_stride,
+                c_stride: bytes(c_stride),
                 clamp: self.epilogue.clamp,
             };
             // SAFETY: the rows of A are the caller's word; those of B and C hold the panel's columns, the partial panel
@@ -156,6 +156,11 @@ impl<'a> Chunk<'a> {
             }
         }
     }
+}
+
+/// Bytes of so many values.
+fn bytes(values: usize) -> usize {
+    values * size_of::<f32>()
 }
 
 /// sums = clamp(sums + residual).
@@ -281,11 +286,12 @@ fn full_panels(x: &[f32], b: PackedRef<'_>, epilogue: &Epilogue<'_>, columns: Ra
         let block = VectorBlock {
             x: x[done..][..depth].as_ptr(),
             b: b.data[columns.start * b.k + done * PANEL_COLUMNS..].as_ptr(),
-            b_stride: b.k * PANEL_COLUMNS,
+            b_stride: bytes(b.k * PANEL_COLUMNS),
             start,
-            start_stride,
+            start_stride: bytes(start_stride),
             y: y.start,
             y_end: y.end,
+            y_stride: bytes(PANEL_COLUMNS),
             clamp: epilogue.clamp,
         };
         let last = done + depth == b.k && epilogue.residual.is_none();
