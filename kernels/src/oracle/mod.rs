@@ -7,6 +7,7 @@ mod conv;
 mod depthwise;
 mod gemm;
 mod image;
+mod pointwise;
 mod pool;
 
 /// Compares a family's bodies on inputs made from a seed. Tells how many comparisons were made, or the first value that
@@ -19,6 +20,7 @@ pub const FAMILIES: &[(&str, Check)] = &[
     ("depthwise", depthwise::check),
     ("gemm", gemm::check),
     ("image", image::check),
+    ("pointwise", pointwise::check),
     ("pool", pool::check),
 ];
 

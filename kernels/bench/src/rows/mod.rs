@@ -3,6 +3,7 @@
 mod conv;
 mod depthwise;
 mod gemm;
+mod pointwise;
 mod pool;
 
 /// One measurement.
@@ -23,5 +24,5 @@ pub struct Row {
 
 /// Every row, family by family.
 pub fn all() -> Vec<Row> {
-    [gemm::rows(), conv::rows(), depthwise::rows(), pool::rows()].into_iter().flatten().collect()
+    [gemm::rows(), conv::rows(), depthwise::rows(), pointwise::rows(), pool::rows()].into_iter().flatten().collect()
 }
