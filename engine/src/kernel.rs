@@ -1,50 +1,5 @@
 //! Element by element, row and layout kernels.
 
-use onnx_kernels::matrix::Clamp;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum BinaryKind { Add, Sub, Mul, Div, Max, Min, Pow }
-
-impl BinaryKind {
-    pub fn name(self) -> &'static str {
-        match self { Self::Add => "Add", Self::Sub => "Sub", Self::Mul => "Mul", Self::Div => "Div", Self::Max => "Max", Self::Min => "Min", Self::Pow => "Pow" }
-    }
-    pub fn instructions_per_element(self) -> u64 { 4 }
-    fn apply(self, a: f32, b: f32) -> f32 {
-        match self { Self::Add => a + b, Self::Sub => a - b, Self::Mul => a * b, Self::Div => a / b,
-            Self::Max => if a > b || a.is_nan() { a } else { b }, Self::Min => if a < b || a.is_nan() { a } else { b }, Self::Pow => f32::NAN }
-    }
-}
-
-pub(crate) fn binary(kind: BinaryKind, a: &[f32], b: &[f32], output: &mut [f32]) {
-    for (index, output) in output.iter_mut().enumerate() {
-        *output = kind.apply(if a.len() == 1 { a[0] } else { a[index] }, if b.len() == 1 { b[0] } else { b[index] });
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum UnaryKind { Abs, Neg, Sqrt, Rsqrt, Recip, Square, Floor, Ceil }
-
-impl UnaryKind {
-    pub fn of(name: &str) -> Option<UnaryKind> {
-        Some(match name { "Abs" => Self::Abs, "Neg" => Self::Neg, "Sqrt" => Self::Sqrt, "Rsqrt" => Self::Rsqrt, "Recip" => Self::Recip, "Square" => Self::Square, "Floor" => Self::Floor, "Ceil" => Self::Ceil, _ => return None })
-    }
-    pub fn name(self) -> &'static str {
-        match self { Self::Abs => "Abs", Self::Neg => "Neg", Self::Sqrt => "Sqrt", Self::Rsqrt => "Rsqrt", Self::Recip => "Reciprocal", Self::Square => "Square", Self::Floor => "Floor", Self::Ceil => "Ceil" }
-    }
-    pub fn instructions_per_element(self) -> u64 { 10 }
-}
-
-pub(crate) fn unary(kind: UnaryKind, input: &[f32], output: &mut [f32]) {
-    for (output, x) in output.iter_mut().zip(input) {
-        *output = match kind { UnaryKind::Abs => x.abs(), UnaryKind::Neg => -x, UnaryKind::Sqrt => x.sqrt(), UnaryKind::Rsqrt => 1.0 / x.sqrt(), UnaryKind::Recip => 1.0 / x, UnaryKind::Square => x * x, UnaryKind::Floor => x.floor(), UnaryKind::Ceil => x.ceil() };
-    }
-}
-
-pub(crate) fn clamp(input: &[f32], clamp: Clamp, output: &mut [f32]) {
-    for (output, x) in output.iter_mut().zip(input) { *output = clamp.apply(*x); }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReduceKind { Sum, Mean, Max, Min }
 

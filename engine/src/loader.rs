@@ -55,6 +55,8 @@ pub struct Loader {
     /// Variants to make after the current one.
     to_do: Vec<Sizes>,
     variants: Vec<Variant>,
+    /// Why the graph could not be lowered.
+    lowering_error: Option<EngineError>,
     /// Why the last variant could not be made.
     variant_error: Option<EngineError>,
     /// What each phase took of the first variant that was made.
@@ -97,6 +99,7 @@ impl Loader {
             weight_bytes,
             to_do: Vec::new(),
             variants: Vec::new(),
+            lowering_error: None,
             variant_error: None,
             phase_instructions: [0; Build::PHASES],
             phases_done: 0,
@@ -222,7 +225,8 @@ impl Loader {
                 self.phases_done = self.phases_total;
                 Ok(Phase::Pack(graph, Box::new(ProgramBuild::new(lowered, model)), None))
             }
-            Err(_) => {
+            Err(error) => {
+                self.lowering_error = Some(error);
                 self.to_do = match self.options.free_dimensions {
                     _ if !graph.has_free_dims() => vec![Sizes::One],
                     FreeDimensions::OneAndAny => vec![Sizes::Any, Sizes::One],
@@ -345,7 +349,9 @@ impl Loader {
                 }
             }
         }
-        let whole = Whole::new(variants, self.phase_instructions, parts);
+        let not_lowered = || EngineError::invalid("planning", "the graph was not lowered");
+        let reason = self.lowering_error.take().unwrap_or_else(not_lowered);
+        let whole = Whole::new(variants, self.phase_instructions, parts, reason);
         Ok(Phase::Done(Arc::new(Plan::new(Body::Whole(whole), inputs, outputs, dims, self.weight_bytes))))
     }
 }

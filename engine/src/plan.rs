@@ -140,6 +140,14 @@ impl Plan {
         }
     }
 
+    /// Why tract runs the graph whole, where it does: what kept it from being lowered.
+    pub fn whole_reason(&self) -> Option<&EngineError> {
+        match &self.body {
+            Body::Program(_) => None,
+            Body::Whole(whole) => Some(&whole.reason),
+        }
+    }
+
     /// Bytes that a session's values take at a time, for inputs of these shapes, but for values of tract's operators;
     /// `None` where tract runs the graph whole.
     pub fn session_bytes(&self, shapes: &[Vec<u64>]) -> Result<Option<u64>, EngineError> {

@@ -1,25 +1,31 @@
-//! Joins nodes that one kernel does in one pass: what follows a convolution or a product with weights element by element
-//! goes into it.
+//! Joins nodes that one kernel does in one pass.
+//!
+//! What follows a convolution or a product with weights element by element goes into it where it can; other operators
+//! element by element become chains.
 
 use super::{Graph, Node, ValueId};
-use crate::kernel::{BinaryKind, ReduceKind};
-use crate::ops::{Op, clamp, reduce};
+use crate::kernel::ReduceKind;
+use crate::ops::pointwise::{self, Pointwise, Step};
+use crate::ops::{Op, reduce};
 use onnx_kernels::matrix::Clamp;
+use onnx_kernels::pointwise::Binary;
 
-/// Rewrites the graph until nothing can be joined any more.
+/// Joins what can be joined.
 pub(crate) fn fuse(graph: &mut Graph) {
     graph.remove_dead();
     let mut counts = graph.use_counts();
     for index in 0..graph.nodes.len() {
-        let Some(node) = &graph.nodes[index] else { continue };
-        let joined = match &node.op {
-            Op::Clamp(clamp) => join_clamp(graph, node, clamp.0, &counts),
-            Op::Binary(binary) if binary.kind == BinaryKind::Add => join_add(graph, node, &counts),
-            Op::Binary(_) => join_mean(graph, node, &counts),
-            Op::Reshape => join_reshape(graph, node, &counts),
-            _ => None,
-        };
-        if let Some((first, node)) = joined {
+        // A node may join with the one before it, and then with the one before that.
+        while let Some(node) = &graph.nodes[index] {
+            let joined = match &node.op {
+                Op::Pointwise(op) => join_mean(graph, node, op, &counts)
+                    .or_else(|| join_clamp(graph, node, op, &counts))
+                    .or_else(|| join_sum(graph, node, op, &counts))
+                    .or_else(|| join_chain(graph, node, op, &counts)),
+                Op::Reshape => join_reshape(graph, node, &counts),
+                _ => None,
+            };
+            let Some((first, node)) = joined else { break };
             // The joined node stands where the second stood, so all it takes is computed before it.
             if let Some(first) = graph.nodes[first].take() {
                 first.outputs.iter().for_each(|output| counts[*output] = 0);
@@ -35,7 +41,13 @@ type Joined = Option<(usize, Node)>;
 
 /// The node that computes `value`, when nothing else uses it.
 fn only_user<'a>(graph: &'a Graph, value: ValueId, counts: &[usize]) -> Option<(usize, &'a Node)> {
-    if counts[value] == 1 { graph.producer(value) } else { None }
+    let (index, node) = graph.producer(value)?;
+    (counts[value] == 1 && node.outputs.len() == 1 && !graph.values[value].is_weight).then_some((index, node))
+}
+
+/// The joined node, named after the first.
+fn join(first: &Node, second: &Node, op: Op, inputs: Vec<ValueId>) -> Node {
+    Node { name: first.name.clone(), op, inputs, outputs: second.outputs.clone() }
 }
 
 /// What a convolution or product does at its end.
@@ -62,45 +74,49 @@ fn ending<'a>(graph: &Graph, op: &'a mut Op, inputs: &[ValueId]) -> Option<Endin
     }
 }
 
-fn join_clamp(graph: &Graph, node: &Node, second: Clamp, counts: &[usize]) -> Joined {
+/// A clip goes into what computes its input.
+fn join_clamp(graph: &Graph, node: &Node, op: &Pointwise, counts: &[usize]) -> Joined {
+    let second = op.as_clamp()?;
     let (index, first) = only_user(graph, node.inputs[0], counts)?;
     let mut op = first.op.clone();
-    if let Op::Clamp(first) = &mut op {
-        first.0 = clamp::joined(first.0, second);
+    if let Op::Pointwise(chain) = &mut op {
+        let first = chain.as_clamp()?;
+        let Clamp { low, high } = pointwise::joined(first, second);
+        *chain = Pointwise::unary(onnx_kernels::pointwise::Unary::Clamp { low, high });
     } else {
         let ending = ending(graph, &mut op, &first.inputs)?;
-        *ending.clamp = clamp::joined(*ending.clamp, second);
+        *ending.clamp = pointwise::joined(*ending.clamp, second);
     }
-    Some((index, Node { name: first.name.clone(), op, inputs: first.inputs.clone(), outputs: node.outputs.clone() }))
+    Some((index, join(first, node, op, first.inputs.clone())))
 }
 
-fn join_add(graph: &Graph, node: &Node, counts: &[usize]) -> Joined {
+/// A sum goes into what computes one of its inputs: as its bias, or as a value that it adds.
+fn join_sum(graph: &Graph, node: &Node, op: &Pointwise, counts: &[usize]) -> Joined {
+    if !op.is_sum() {
+        return None;
+    }
     let output = node.outputs[0];
     let dims = &graph.values[output].dims;
     for (one, other) in [(0, 1), (1, 0)] {
         let (value, added) = (node.inputs[one], node.inputs[other]);
         let Some((index, first)) = only_user(graph, value, counts) else { continue };
-        if &graph.values[value].dims != dims {
-            continue;
-        }
         let (mut op, mut inputs) = (first.op.clone(), first.inputs.clone());
         let Some(ending) = ending(graph, &mut op, &first.inputs) else { continue };
         // The sum comes before the clamp.
-        if *ending.clamp != Clamp::NONE || *ending.has_residual {
+        if &graph.values[value].dims != dims || *ending.clamp != Clamp::NONE || *ending.has_residual {
             continue;
         }
-        let is_row = graph.values[added].is_weight && is_row(graph, &first.op, added, output);
-        if is_row && !*ending.has_bias {
+        let is_weight = graph.values[added].is_weight;
+        if is_weight && !*ending.has_bias && is_row(graph, &first.op, added, output) {
             *ending.has_bias = true;
             inputs.insert(2, added);
-        } else if &graph.values[added].dims == dims && !graph.values[added].is_weight {
+        } else if &graph.values[added].dims == dims && !is_weight {
             *ending.has_residual = true;
             inputs.push(added);
         } else {
             continue;
         }
-        let name = first.name.clone();
-        return Some((index, Node { name, op, inputs, outputs: node.outputs.clone() }));
+        return Some((index, join(first, node, op, inputs)));
     }
     None
 }
@@ -119,33 +135,47 @@ fn is_row(graph: &Graph, op: &Op, value: ValueId, output: ValueId) -> bool {
 }
 
 /// A sum divided by the number of its terms is a mean.
-fn join_mean(graph: &Graph, node: &Node, counts: &[usize]) -> Joined {
-    let Op::Binary(binary) = &node.op else { return None };
-    let (sum, factor) = match binary.kind {
-        BinaryKind::Div => (node.inputs[0], graph.scalar(node.inputs[1])?),
-        BinaryKind::Mul => match graph.scalar(node.inputs[1]) {
-            Some(factor) => (node.inputs[0], 1.0 / factor),
-            None => (node.inputs[1], 1.0 / graph.scalar(node.inputs[0])?),
-        },
+fn join_mean(graph: &Graph, node: &Node, op: &Pointwise, counts: &[usize]) -> Joined {
+    let [Step::Number { function, number, reversed: false }] = op.steps.as_slice() else { return None };
+    let divisor = match function {
+        Binary::Div => *number,
+        Binary::Mul => 1.0 / number,
         _ => return None,
     };
-    let (index, first) = only_user(graph, sum, counts)?;
+    let (index, first) = only_user(graph, node.inputs[0], counts)?;
     let Op::Reduce(reduced) = &first.op else { return None };
     let input = &graph.values[first.inputs[0]].dims;
     let terms = reduced.axes.iter().try_fold(1, |terms, axis| Some(terms * input[*axis].known()?))?;
-    if reduced.kind != ReduceKind::Sum || factor != terms as f32 || graph.values[sum].dims != graph.values[node.outputs[0]].dims {
+    if reduced.kind != ReduceKind::Sum || divisor != terms as f32 {
         return None;
     }
     let op = Op::Reduce(reduce::Reduce { kind: ReduceKind::Mean, axes: reduced.axes.clone() });
-    Some((index, Node { name: first.name.clone(), op, inputs: first.inputs.clone(), outputs: node.outputs.clone() }))
+    Some((index, join(first, node, op, first.inputs.clone())))
+}
+
+/// Operators element by element become a chain, where what the first computes has the shape of the whole.
+fn join_chain(graph: &Graph, node: &Node, op: &Pointwise, counts: &[usize]) -> Joined {
+    let dims = &graph.values[node.outputs[0]].dims;
+    for (one, swap) in [(0, false), (1, true)] {
+        let Some(&value) = node.inputs.get(one) else { continue };
+        let Some((index, first)) = only_user(graph, value, counts) else { continue };
+        let Op::Pointwise(before) = &first.op else { continue };
+        if &graph.values[value].dims != dims {
+            continue;
+        }
+        let mut rest = node.inputs.clone();
+        rest.remove(one);
+        let Some(op) = (if swap { op.swapped() } else { Some(op.clone()) }) else { continue };
+        let Some(chain) = before.then(&op) else { continue };
+        let inputs = [&*first.inputs, &*rest].concat();
+        return Some((index, join(first, node, Op::Pointwise(chain), inputs)));
+    }
+    None
 }
 
 /// A reshape of a reshape is one.
 fn join_reshape(graph: &Graph, node: &Node, counts: &[usize]) -> Joined {
     let (index, first) = only_user(graph, node.inputs[0], counts)?;
-    if first.op != Op::Reshape {
-        return None;
-    }
-    let node = Node { name: node.name.clone(), op: Op::Reshape, inputs: first.inputs.clone(), outputs: node.outputs.clone() };
-    Some((index, node))
+    let joins = first.op == Op::Reshape;
+    joins.then(|| (index, join(first, node, Op::Reshape, first.inputs.clone())))
 }

@@ -123,10 +123,10 @@ impl Lowering<'_> {
             return self.axis(axis);
         }
         if let Some(op) = node.op_as::<TypedBinOp>() {
-            return ops::binary::lower(self, op);
+            return ops::pointwise::lower_binary(self, op);
         }
         if let Some(op) = node.op_as::<ElementWiseOp>() {
-            return ops::unary::lower(self, op);
+            return ops::pointwise::lower_unary(self, op);
         }
         if let Some(op) = node.op_as::<EinSum>() {
             return ops::matmul::lower(self, op);

@@ -157,8 +157,10 @@ impl Layout<'_> {
                 return self.push_as_twin(node, &turned);
             }
             Op::Pool(_) => return self.push_as_twin(node, &[0]),
-            Op::Clamp(_) | Op::Unary(_) if is_last => return self.push_as_twin(node, &[0]),
-            Op::Binary(_) if is_last => return self.push_as_twin(node, &[0, 1]),
+            Op::Pointwise(_) if is_last => {
+                let inputs: Vec<usize> = (0..node.inputs.len()).collect();
+                return self.push_as_twin(node, &inputs);
+            }
             Op::Concat(concat::Concat { axis }) if is_last => {
                 *axis = axis_in_twin(*axis, rank);
                 let inputs: Vec<usize> = (0..node.inputs.len()).collect();

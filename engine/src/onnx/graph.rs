@@ -3,7 +3,7 @@
 use super::entry::StoredTensor;
 use super::tensor::normalise;
 use super::walk::{ONNX_FILE, Walk};
-use super::{GRAPH_BYTES_MAX, external};
+use super::{GRAPH_BYTES_MAX, external, sizes};
 use crate::{ByteSource, ElementType, EngineError, ModelFiles, READ_BYTES_MAX, TensorSpec};
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
@@ -75,6 +75,7 @@ impl Graph {
         inline.graph(&mut graph)?;
         // The walk has turned large Constant nodes into weights whose node is gone, so names are checked after it.
         check_names(&graph, &tensors)?;
+        sizes::widen(&mut graph);
 
         let initialized: BTreeSet<&str> =
             graph.initializer.iter().map(|tensor| &*tensor.name).chain(tensors.iter().map(|t| &*t.name)).collect();

@@ -127,7 +127,7 @@ impl Operator for PackedConv {
         weights + self.bias.as_ref().map_or(0, |bias| bias.len() * 4)
     }
 
-    fn run(&self, call: Call<'_>) {
+    fn run(&self, call: Call<'_>) -> Result<(), String> {
         let window = self.conv.window.of_shapes(call.shapes);
         let (channels, output_channels) = (self.conv.channels, self.conv.output_channels);
         let (in_pixels, out_pixels) = (window.input_pixels(), window.output_pixels());
@@ -153,5 +153,6 @@ impl Operator for PackedConv {
             }
             row += rows;
         }
+        Ok(())
     }
 }

@@ -102,7 +102,7 @@ impl Operator for PackedMatMul {
         self.matrix.bytes() + self.bias.as_ref().map_or(0, |bias| bias.len() * 4)
     }
 
-    fn run(&self, mut call: Call<'_>) {
+    fn run(&self, mut call: Call<'_>) -> Result<(), String> {
         let Sizes { m, n, k } = self.matmul.sizes(call.shapes);
         let rows = (call.units.start * ROWS_PER_UNIT).min(m)..(call.units.end * ROWS_PER_UNIT).min(m);
         let a = MatrixRef::new(call.f32(0), m, k);
@@ -110,9 +110,11 @@ impl Operator for PackedMatMul {
         let epilogue = Epilogue { bias: self.bias.as_deref(), residual, clamp: self.matmul.clamp };
         let matrix = self.matrix.view();
         if m == 1 {
-            return gemm::gemv(a.row(0), matrix, &epilogue, 0..n, call.output_f32());
+            gemm::gemv(a.row(0), matrix, &epilogue, 0..n, call.output_f32());
+            return Ok(());
         }
         gemm::gemm(a, matrix, &epilogue, rows, &mut MatrixMut::new(call.output_f32(), m, n));
+        Ok(())
     }
 }
 
@@ -147,7 +149,7 @@ impl Operator for MatMul {
         if self.b_transposed { 4 * gemm::packed_len(k, n) } else { 0 }
     }
 
-    fn run(&self, mut call: Call<'_>) {
+    fn run(&self, mut call: Call<'_>) -> Result<(), String> {
         let Sizes { m, n, k } = self.sizes(call.shapes);
         let shapes = call.shapes;
         let batches = shapes.output[..self.batch].iter().product::<usize>();
@@ -180,6 +182,7 @@ impl Operator for MatMul {
                 gemm::gemm_unpacked(a, MatrixRef::new(b, k, n), &Epilogue::NONE, 0..m, &mut output);
             }
         }
+        Ok(())
     }
 }
 

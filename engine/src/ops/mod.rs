@@ -4,16 +4,14 @@
 //! [`Operator`], which holds its weights in the form its kernel reads. An operator's work is cut into units, parts of
 //! its output in order, so that a session can pause between them; no unit's result depends on where it did.
 
-pub(crate) mod binary;
-pub(crate) mod clamp;
 pub(crate) mod concat;
 pub(crate) mod conv;
 pub(crate) mod matmul;
+pub(crate) mod pointwise;
 pub(crate) mod pool;
 pub(crate) mod reduce;
 pub(crate) mod softmax;
 pub(crate) mod transpose;
-pub(crate) mod unary;
 pub(crate) mod window;
 
 use crate::EngineError;
@@ -24,18 +22,16 @@ use std::ops::Range;
 /// An operator and its attributes. Which inputs each has is told in its file.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Op {
-    Binary(binary::Binary),
-    Clamp(clamp::Clamp),
     Concat(concat::Concat),
     Conv(conv::Conv),
     MatMul(matmul::MatMul),
+    Pointwise(pointwise::Pointwise),
     Pool(pool::Pool),
     Reduce(reduce::Reduce),
     /// The same elements under another shape: the output is the input's bytes.
     Reshape,
     Softmax(softmax::Softmax),
     Transpose(transpose::Transpose),
-    Unary(unary::Unary),
     /// tract's own operator: the typed model's node of that id.
     Tract(usize),
 }
@@ -101,24 +97,23 @@ pub(crate) trait Operator: Send + Sync {
         0
     }
 
-    fn run(&self, call: Call<'_>);
+    /// Computes these units. Fails when shapes do not go together, which typing has mostly ruled out.
+    fn run(&self, call: Call<'_>) -> Result<(), String>;
 }
 
 impl Op {
     /// Its name in ONNX's terms.
     pub fn name(&self) -> &'static str {
         match self {
-            Op::Binary(binary) => binary.kind.name(),
-            Op::Clamp(_) => "Clip",
             Op::Concat(_) => "Concat",
             Op::Conv(_) => "Conv",
             Op::MatMul(_) => "MatMul",
+            Op::Pointwise(pointwise) => pointwise.name(),
             Op::Pool(pool) => pool.name(),
             Op::Reduce(reduce) => reduce.kind.name(),
             Op::Reshape => "Reshape",
             Op::Softmax(_) => "Softmax",
             Op::Transpose(_) => "Transpose",
-            Op::Unary(unary) => unary.name(),
             Op::Tract(_) => "tract",
         }
     }
@@ -141,16 +136,14 @@ impl Op {
     /// The operator with the weights it packs. Fails when a weight is not as it must be.
     pub fn pack(&self, graph: &Graph, node: &Node, weights: &mut Weights<'_>) -> Result<Box<dyn Operator>, EngineError> {
         Ok(match self {
-            Op::Binary(binary) => Box::new(binary.clone()),
-            Op::Clamp(clamp) => Box::new(clamp.clone()),
             Op::Concat(concat) => Box::new(concat.clone()),
             Op::Conv(conv) => conv.pack(graph, node, weights)?,
             Op::MatMul(matmul) => matmul.pack(graph, node, weights)?,
+            Op::Pointwise(pointwise) => Box::new(pointwise.clone()),
             Op::Pool(pool) => Box::new(pool.clone()),
             Op::Reduce(reduce) => Box::new(reduce.clone()),
             Op::Softmax(softmax) => Box::new(softmax.clone()),
             Op::Transpose(transpose) => Box::new(transpose.clone()),
-            Op::Unary(unary) => Box::new(unary.clone()),
             Op::Reshape | Op::Tract(_) => {
                 return Err(EngineError::invalid(&*node.name, "it is not an operator of a plan"));
             }

@@ -54,7 +54,7 @@ impl Operator for Pool {
         CALL_INSTRUCTIONS + pool::estimate_instructions(&window, channels, units.len() * window.output[1])
     }
 
-    fn run(&self, call: Call<'_>) {
+    fn run(&self, call: Call<'_>) -> Result<(), String> {
         let window = self.window.of_shapes(call.shapes);
         let channels = call.shapes.output.last().copied().unwrap_or(1);
         let (in_pixels, out_pixels) = (window.input_pixels(), window.output_pixels());
@@ -71,5 +71,6 @@ impl Operator for Pool {
             pool::pool(self.kind, input, &window, pixels, &mut output);
             row += rows;
         }
+        Ok(())
     }
 }

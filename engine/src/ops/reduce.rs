@@ -58,7 +58,7 @@ impl Operator for Reduce {
         CALL_INSTRUCTIONS + units.len() as u64 * (200 + 4 * (reduced * after) as u64 + 8 * after as u64)
     }
 
-    fn run(&self, mut call: Call<'_>) {
+    fn run(&self, mut call: Call<'_>) -> Result<(), String> {
         let (before, reduced, after) = self.sizes(&call.shapes.inputs[0]);
         let input = call.f32(0);
         let units = call.units.start.min(before)..call.units.end.min(before);
@@ -67,5 +67,6 @@ impl Operator for Reduce {
             let input = &input[unit * reduced * after..(unit + 1) * reduced * after];
             crate::kernel::reduce(self.kind, input, reduced, &mut output[unit * after..(unit + 1) * after]);
         }
+        Ok(())
     }
 }

@@ -48,7 +48,7 @@ impl Operator for Softmax {
         CALL_INSTRUCTIONS + rows * (300 + 40 * columns as u64)
     }
 
-    fn run(&self, mut call: Call<'_>) {
+    fn run(&self, mut call: Call<'_>) -> Result<(), String> {
         let (rows, columns) = rows_and_columns(call.shapes);
         let range = (call.units.start * ROWS_PER_UNIT).min(rows)..(call.units.end * ROWS_PER_UNIT).min(rows);
         let input = call.f32(0);
@@ -57,5 +57,6 @@ impl Operator for Softmax {
             let row = row * columns..(row + 1) * columns;
             crate::kernel::softmax(&input[row.clone()], &mut output[row]);
         }
+        Ok(())
     }
 }

@@ -26,12 +26,13 @@ impl Operator for Transpose {
         CALL_INSTRUCTIONS + 12 * shapes.output_elements() as u64
     }
 
-    fn run(&self, call: Call<'_>) {
+    fn run(&self, call: Call<'_>) -> Result<(), String> {
         let elements = call.shapes.output_elements();
         if elements == 0 {
-            return;
+            return Ok(());
         }
         let element_bytes = call.output.len() / elements;
         crate::kernel::transpose(call.inputs[0], &call.shapes.inputs[0], &self.permutation, element_bytes, call.output);
+        Ok(())
     }
 }

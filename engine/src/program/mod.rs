@@ -78,10 +78,11 @@ impl Program {
         self.steps.iter().all(|step| matches!(step.work, Work::Native(_)))
     }
 
-    /// Instructions of the most expensive unit of any step.
+    /// Instructions of the most expensive part of any step that is done without a pause.
     pub fn largest_part_instructions(&self, layout: &memory::Layout) -> u64 {
         let steps = self.steps.iter().zip(&layout.steps);
         let largest = steps.map(|(step, sizes)| match &step.work {
+            Work::Native(_) if sizes.instructions < run::DIVISIBLE_INSTRUCTIONS => sizes.instructions,
             Work::Native(operator) => operator.instructions(&sizes.shapes, 0..1),
             Work::Tract(node) => {
                 crate::cost::node_instructions(&self.model, self.model.node(*node), &layout.symbols)

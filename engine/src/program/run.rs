@@ -10,7 +10,7 @@ use tract_onnx::prelude::{DatumType, IntoTValue, IntoTensor, TValue, TVec, Tenso
 use tract_onnx::tract_core::internal::{SessionId, SymbolValues, TDim, TurnState};
 
 /// A step of fewer instructions is not cut: pausing has its own cost.
-const DIVISIBLE_INSTRUCTIONS: u64 = 1_000_000;
+pub(super) const DIVISIBLE_INSTRUCTIONS: u64 = 1_000_000;
 
 pub(crate) struct Run {
     program: Arc<Program>,
@@ -159,14 +159,19 @@ impl Run {
         let program = self.program.clone();
         match &program.steps[index].work {
             Work::Native(operator) => {
-                self.run_native(&program, index, &**operator, units);
-                Ok(())
+                self.run_native(&program, index, &**operator, units)
             }
             Work::Tract(node) => self.run_tract(&program, index, *node),
         }
     }
 
-    fn run_native(&mut self, program: &Program, index: usize, operator: &dyn Operator, units: Range<usize>) {
+    fn run_native(
+        &mut self,
+        program: &Program,
+        index: usize,
+        operator: &dyn Operator,
+        units: Range<usize>,
+    ) -> Result<(), String> {
         let step = &program.steps[index];
         let layout = &self.layout.steps[index];
         let output = step.outputs[0];
@@ -186,7 +191,7 @@ impl Run {
                 Home::Same(_) => &[],
             });
         }
-        operator.run(Call { shapes: &layout.shapes, inputs: &inputs, output, scratch, units });
+        operator.run(Call { shapes: &layout.shapes, inputs: &inputs, output, scratch, units })
     }
 
     /// A value as a tensor of tract's, of the type that its operator was typed for.

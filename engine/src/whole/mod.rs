@@ -23,13 +23,20 @@ pub(crate) struct Whole {
     /// Present when variants may have to be made for single shapes.
     parts: Option<Mutex<Parts>>,
     extra: Mutex<Vec<(InputShapes, Arc<Variant>)>>,
+    /// Why the graph is not a program of ours.
+    pub reason: EngineError,
 }
 
 impl Whole {
     /// `variants` is not empty; `parts` is given when more may have to be made.
-    pub fn new(variants: Vec<Variant>, phase_instructions: [u64; Build::PHASES], parts: Option<Parts>) -> Whole {
+    pub fn new(
+        variants: Vec<Variant>,
+        phase_instructions: [u64; Build::PHASES],
+        parts: Option<Parts>,
+        reason: EngineError,
+    ) -> Whole {
         let variants = variants.into_iter().map(Arc::new).collect();
-        Whole { variants, phase_instructions, parts: parts.map(Mutex::new), extra: Mutex::default() }
+        Whole { variants, phase_instructions, parts: parts.map(Mutex::new), extra: Mutex::default(), reason }
     }
 
     /// Nodes of the variant for every free dimension being 1, where there is one.
