@@ -81,6 +81,18 @@ impl Window {
         padded.checked_sub(self.pad_before[axis]).filter(|&source| source < self.input[axis])
     }
 
+    /// The taps of output row (axis 0) or column (axis 1) `at` that lie inside the input.
+    pub fn taps_inside(&self, axis: usize, at: usize) -> Range<usize> {
+        let (start, dilation, taps) = (at * self.stride[axis], self.dilation[axis], self.kernel[axis]);
+        let (pad, end) = (self.pad_before[axis], self.pad_before[axis] + self.input[axis]);
+        if start >= pad && start + (taps - 1) * dilation < end {
+            return 0..taps;
+        }
+        let first = pad.saturating_sub(start).div_ceil(dilation).min(taps);
+        let last = end.saturating_sub(start).div_ceil(dilation).min(taps);
+        first..last.max(first)
+    }
+
     /// The output columns (axis 1) or rows (axis 0) whose tap `tap` lies inside the input.
     pub fn inside(&self, axis: usize, tap: usize) -> Range<usize> {
         let (stride, offset) = (self.stride[axis], tap * self.dilation[axis]);
@@ -118,7 +130,9 @@ mod tests {
             for tap in 0..kernel {
                 let inside = window.inside(1, tap);
                 for column in 0..window.output[1] {
-                    assert_eq!(window.source(1, column, tap).is_some(), inside.contains(&column), "{window:?} {tap}");
+                    let is_inside = window.source(1, column, tap).is_some();
+                    assert_eq!(is_inside, inside.contains(&column), "{window:?} {tap}");
+                    assert_eq!(is_inside, window.taps_inside(1, column).contains(&tap), "{window:?} {tap}");
                 }
             }
         }

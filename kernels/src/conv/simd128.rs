@@ -4,27 +4,12 @@
 //! row of zeros. With few, the input under a window is gathered first, so that the blocks are deep.
 
 use super::Filter;
+use super::cost::{gathered_rows, is_direct};
 use crate::gemm::simd128::{CHUNK_ROWS, Chunk, Operand};
 use crate::matrix::{Epilogue, MatrixMut, MatrixRef};
 use crate::window::Window;
 use std::arch::wasm32::*;
 use std::ops::Range;
-
-/// Channels from which on pixels are multiplied where they are.
-const DIRECT_CHANNELS: usize = 8;
-
-/// Values that gathered windows may take together: 128 KiB, two pages.
-const GATHERED_LEN: usize = 1 << 15;
-
-/// Whether pixels are multiplied where they are.
-pub(crate) fn is_direct(filter: &Filter) -> bool {
-    filter.group_inputs() >= DIRECT_CHANNELS || filter.taps() == 1 || filter.groups() > 1
-}
-
-/// Windows that are gathered together.
-pub(crate) fn gathered_rows(filter: &Filter) -> usize {
-    (GATHERED_LEN / (filter.taps() * filter.group_inputs()).max(1)).clamp(1, CHUNK_ROWS)
-}
 
 /// A pixel of zeros, or gathered windows.
 pub fn scratch_len(_window: &Window, filter: &Filter) -> usize {

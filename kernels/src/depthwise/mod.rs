@@ -7,6 +7,8 @@ mod cost;
 pub mod naive;
 mod pack;
 pub mod portable;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+pub mod simd128;
 
 pub use cost::estimate_instructions;
 pub use pack::DepthwiseFilter;
@@ -15,7 +17,10 @@ use crate::matrix::{Epilogue, MatrixMut, MatrixRef};
 use crate::window::Window;
 use std::ops::Range;
 
+#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
 use portable as body;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+use simd128 as body;
 
 /// Values of scratch memory that [`depthwise`] needs. Does not depend on how many pixels are computed.
 pub fn scratch_len(window: &Window, filter: &DepthwiseFilter) -> usize {

@@ -20,7 +20,6 @@ pub fn depthwise(
     output: &mut MatrixMut<'_>,
     _scratch: &mut [f32],
 ) {
-    let channels = filter.channels();
     for pixel in pixels {
         let (row, column) = (pixel / window.output[1], pixel % window.output[1]);
         let sums = output.row_mut(pixel);
@@ -47,8 +46,8 @@ pub fn depthwise(
                 }
             }
         }
-        for channel in 0..channels {
-            sums[channel] = epilogue.finish(pixel, channel, sums[channel]);
+        for (channel, sum) in sums.iter_mut().enumerate() {
+            *sum = epilogue.finish(pixel, channel, *sum);
         }
     }
 }

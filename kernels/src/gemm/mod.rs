@@ -4,7 +4,9 @@
 //! ascending. So a row of a product has the same bits whether it is computed alone or in a matrix of any height, by
 //! [`gemm`], [`gemv`] or [`gemm_unpacked`], in one call or in pieces.
 
-mod cost;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod copy;
+pub(crate) mod cost;
 pub mod naive;
 mod pack;
 pub mod portable;

@@ -219,6 +219,11 @@ pub fn pack_rows(packed: &mut [f32], k: usize, n: usize, first: usize, source: M
     for panel in panels(k, n) {
         let width = panel.vectors * LANES;
         let count = width.min(n - panel.column);
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        if count == width {
+            super::copy::rows(source, panel.column, panel.vectors, &mut packed[panel.offset + first * width..]);
+            continue;
+        }
         for row in 0..source.rows {
             let values = &source.row(row)[panel.column..][..count];
             packed[panel.offset + (first + row) * width..][..count].copy_from_slice(values);
@@ -239,19 +244,34 @@ pub fn pack_columns(packed: &mut [f32], k: usize, n: usize, first: usize, source
 /// See [`PackedMatrix::set_columns_blocked`].
 fn pack_columns_blocked(packed: &mut [f32], k: usize, n: usize, first: usize, source: MatrixRef<'_>, block: usize) {
     assert_eq!(source.columns, k, "columns of {k} rows");
+    if k == 0 {
+        return;
+    }
     assert!(first <= n && source.rows <= n - first, "columns {first} + {} of {n}", source.rows);
     let packed = &mut packed[..packed_len(k, n)];
     for panel in panels(k, n) {
         let width = panel.vectors * LANES;
-        let from = panel.column.max(first);
-        let to = panel.end.min(first + source.rows);
-        for column in from..to {
-            let values = source.row(column - first);
-            for offset in 0..block {
-                let start = panel.offset + column - panel.column + offset * (k / block) * width;
-                let places = packed.get_mut(start..).unwrap_or_default().iter_mut().step_by(width);
-                for (place, value) in places.zip(values.get(offset..).unwrap_or_default().iter().step_by(block)) {
-                    *place = *value;
+        for column in (panel.column..panel.column + width).step_by(LANES) {
+            let set = column.max(first)..(column + LANES).min(first + source.rows).min(panel.end);
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            if set.len() == LANES {
+                super::copy::columns(
+                    source,
+                    column - first,
+                    block,
+                    panel.vectors,
+                    &mut packed[panel.offset + column - panel.column..],
+                );
+                continue;
+            }
+            for column in set.clone() {
+                let values = source.row(column - first);
+                let mut at = panel.offset + column - panel.column;
+                for start in 0..block {
+                    for value in values[start..].iter().step_by(block) {
+                        packed[at] = *value;
+                        at += width;
+                    }
                 }
             }
         }

@@ -66,17 +66,15 @@ pub fn check(seed: u64) -> Result<u32, String> {
             let a = MatrixRef::with_stride(&a, m, k, a_stride);
             let b = MatrixRef::with_stride(&b, k, n, b_stride);
             let packed = PackedMatrix::from_rows(b);
+            check_packing(b, &packed, &mut numbers)?;
             for (fused, clamp) in CLAMPS.into_iter().enumerate() {
                 let bias = (fused % 2 == 1).then_some(&bias[..]);
                 let residual = (fused >= 2).then(|| MatrixRef::with_stride(&residual, m, n, residual_stride));
                 let epilogue = Epilogue { bias, residual, clamp };
                 let mut reference = vec![SENTINEL; m * c_stride];
                 gemm::naive::gemm(a, b, &epilogue, &mut MatrixMut::with_stride(&mut reference, m, n, c_stride));
-                let mut rows = vec![0..m];
-                if m > 1 {
-                    let cut = 1 + numbers.below(m - 1);
-                    rows = vec![cut..m, 0..cut];
-                }
+                let cut = numbers.below(m.max(1));
+                let rows = [cut..m, 0..cut];
                 let case = format!("{m} x {k} x {n}, strides {a_stride} {b_stride} {c_stride}, {epilogue:?}");
                 let case = &case[..case.len().min(160)];
 
@@ -120,4 +118,28 @@ pub fn check(seed: u64) -> Result<u32, String> {
         }
     }
     Ok(checked)
+}
+
+/// What was packed row by row is what is packed column by column, and what is read back.
+fn check_packing(b: MatrixRef<'_>, packed: &PackedMatrix, numbers: &mut Numbers) -> Result<(), String> {
+    let (k, n) = (b.rows(), b.columns());
+    let transposed: Vec<f32> = (0..n).flat_map(|column| (0..k).map(move |row| b.row(row)[column])).collect();
+    let case = format!("{k} x {n}");
+    let mut by_columns = PackedMatrix::zeros(k, n);
+    let cut = numbers.below(n + 1);
+    by_columns.set_columns(cut, MatrixRef::new(&transposed[cut * k..], n - cut, k));
+    by_columns.set_columns(0, MatrixRef::new(&transposed, cut, k));
+    for packed in [packed, &by_columns] {
+        let mut column = vec![SENTINEL; k];
+        for (index, expected) in transposed.chunks_exact(k.max(1)).enumerate() {
+            packed.view().read_column(index, &mut column);
+            equal_bits("pack", "selected", &case, expected, &column)?;
+        }
+        let mut row = vec![SENTINEL; n];
+        for index in 0..k {
+            packed.view().read_row(index, &mut row);
+            equal_bits("pack", "selected", &case, b.row(index), &row)?;
+        }
+    }
+    Ok(())
 }

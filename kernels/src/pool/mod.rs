@@ -5,6 +5,8 @@
 mod cost;
 pub mod naive;
 pub mod portable;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+pub mod simd128;
 
 pub use cost::estimate_instructions;
 
@@ -12,7 +14,10 @@ use crate::matrix::{MatrixMut, MatrixRef};
 use crate::window::Window;
 use std::ops::Range;
 
+#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
 use portable as body;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+use simd128 as body;
 
 /// What becomes of the values under a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,16 +49,13 @@ pub fn pool(kind: Pool, input: MatrixRef<'_>, window: &Window, pixels: Range<usi
 
 /// What the sum of an average is divided by: how many taps of the window of output pixel (`row`, `column`) count.
 fn divisor(kind: Pool, window: &Window, row: usize, column: usize) -> f32 {
-    let count = |axis: usize, at: usize| {
-        (0..window.kernel[axis])
-            .filter(|&tap| match kind {
-                Pool::AverageWithPadding => {
-                    let padded = window.input[axis] + window.pad_before[axis] + window.pad_after[axis];
-                    at * window.stride[axis] + tap * window.dilation[axis] < padded
-                }
-                Pool::Average | Pool::Max => window.source(axis, at, tap).is_some(),
-            })
-            .count()
+    let count = |axis: usize, at: usize| match kind {
+        Pool::AverageWithPadding => {
+            let padded = window.input[axis] + window.pad_before[axis] + window.pad_after[axis];
+            let left = padded.saturating_sub(at * window.stride[axis]);
+            left.div_ceil(window.dilation[axis]).min(window.kernel[axis])
+        }
+        Pool::Average | Pool::Max => window.taps_inside(axis, at).len(),
     };
     (count(0, row) * count(1, column)) as f32
 }

@@ -23,7 +23,7 @@ fn square(kind: Pool, side: usize, kernel: usize, stride: usize, pad: usize, cha
         work: (out_pixels * window.taps() * channels) as u64,
         unit: "element",
         asked: None,
-        estimate: Some(pool::estimate_instructions(&window, channels, out_pixels)),
+        estimate: Some(pool::estimate_instructions(kind, &window, channels, out_pixels)),
         run: Box::new(move || {
             let (input, mut output) = (floats(in_pixels * channels), vec![0.0; out_pixels * channels]);
             let input = MatrixRef::new(&input, in_pixels, channels);

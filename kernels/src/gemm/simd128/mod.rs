@@ -2,6 +2,8 @@
 
 mod block;
 
+pub(crate) use super::cost::CHUNK_ROWS;
+use super::cost::{DEPTH, VECTOR_DEPTH, VECTOR_ROWS};
 use super::pack::{LANES, PANEL_COLUMNS, PANEL_VECTORS, Panel, panels};
 use super::{PackedRef, portable};
 use crate::matrix::{Clamp, Epilogue, MatrixMut, MatrixRef};
@@ -9,12 +11,6 @@ use block::{BLOCKS, Block, DEPTHS, VECTOR_BLOCKS, VECTOR_DEPTHS, VectorBlock};
 use std::arch::wasm32::*;
 use std::mem::MaybeUninit;
 use std::ops::Range;
-
-/// Rows that go through the blocks together. A block's part of B is loaded once for all of them.
-pub(crate) const CHUNK_ROWS: usize = 256;
-
-/// Up to so many rows are cheaper one by one: then a part of B is used once instead of being loaded for later.
-pub(crate) const VECTOR_ROWS: usize = 4;
 
 /// What sums start with where there is no bias.
 static ZEROS: [f32; PANEL_COLUMNS] = [0.0; PANEL_COLUMNS];
@@ -164,7 +160,7 @@ fn bytes(values: usize) -> usize {
 }
 
 /// sums = clamp(sums + residual).
-fn add_and_clamp(sums: &mut [f32], residual: &[f32], clamp: Clamp) {
+pub(crate) fn add_and_clamp(sums: &mut [f32], residual: &[f32], clamp: Clamp) {
     let bounds = (f32x4_splat(clamp.low), f32x4_splat(clamp.high));
     let (vectors, rest) = sums.as_chunks_mut::<LANES>();
     let (residual_vectors, residual_rest) = residual.as_chunks::<LANES>();
@@ -301,4 +297,4 @@ fn full_panels(x: &[f32], b: PackedRef<'_>, epilogue: &Epilogue<'_>, columns: Ra
     }
 }
 
-const _: () = assert!(PANEL_VECTORS == BLOCKS.len());
+const _: () = assert!(PANEL_VECTORS == BLOCKS.len() && DEPTH == DEPTHS[0] && VECTOR_DEPTH == VECTOR_DEPTHS[0]);
