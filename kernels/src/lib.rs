@@ -13,13 +13,17 @@
 //! kernels panic on them. Shapes that come from outside are checked where they enter, not here.
 
 pub mod conv;
+pub mod copy;
 pub mod depthwise;
 pub mod gemm;
 pub mod image;
 pub mod lanes;
 pub mod math;
 pub mod matrix;
+pub mod norm;
 pub mod oracle;
 pub mod pointwise;
 pub mod pool;
+pub mod reduce;
+pub mod softmax;
 pub mod window;

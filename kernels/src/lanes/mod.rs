@@ -28,6 +28,11 @@ pub trait Lanes: Copy {
     /// # Safety
     /// Four f32 from `at` on are writable.
     unsafe fn store(self, at: *mut f32);
+    /// A lane from each place.
+    ///
+    /// # Safety
+    /// Each is readable.
+    unsafe fn gather(from: [*const f32; LANES]) -> Self;
     fn to_array(self) -> [f32; LANES];
 
     fn add(self, other: Self) -> Self;
@@ -58,6 +63,8 @@ pub trait Lanes: Copy {
     fn and(self, other: Self) -> Self;
     fn or(self, other: Self) -> Self;
     fn xor(self, other: Self) -> Self;
+    /// Whether any bit is one.
+    fn any(self) -> bool;
     /// Bits of `yes` where the mask `self` has ones, of `no` elsewhere.
     fn select(self, yes: Self, no: Self) -> Self;
 

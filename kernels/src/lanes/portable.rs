@@ -48,6 +48,11 @@ impl Lanes for Four {
         unsafe { at.cast::<[f32; LANES]>().write_unaligned(self.0) }
     }
     #[inline(always)]
+    unsafe fn gather(from: [*const f32; LANES]) -> Self {
+        // SAFETY: the caller's.
+        Self(from.map(|at| unsafe { *at }))
+    }
+    #[inline(always)]
     fn to_array(self) -> [f32; LANES] {
         self.0
     }
@@ -138,6 +143,10 @@ impl Lanes for Four {
     #[inline(always)]
     fn xor(self, other: Self) -> Self {
         self.zip_bits(other, |a, b| a ^ b)
+    }
+    #[inline(always)]
+    fn any(self) -> bool {
+        self.0.iter().any(|lane| lane.to_bits() != 0)
     }
     #[inline(always)]
     fn select(self, yes: Self, no: Self) -> Self {

@@ -27,6 +27,17 @@ impl Lanes for Four {
         unsafe { v128_store(at.cast(), self.0) }
     }
     #[inline(always)]
+    unsafe fn gather(from: [*const f32; LANES]) -> Self {
+        let [a, b, c, d] = from.map(|at| at.cast::<u32>());
+        // SAFETY: the caller's.
+        unsafe {
+            let vector = v128_load32_zero(a);
+            let vector = v128_load32_lane::<1>(vector, b);
+            let vector = v128_load32_lane::<2>(vector, c);
+            Self(v128_load32_lane::<3>(vector, d))
+        }
+    }
+    #[inline(always)]
     fn to_array(self) -> [f32; LANES] {
         [
             f32x4_extract_lane::<0>(self.0),
@@ -122,6 +133,10 @@ impl Lanes for Four {
     #[inline(always)]
     fn xor(self, other: Self) -> Self {
         Self(v128_xor(self.0, other.0))
+    }
+    #[inline(always)]
+    fn any(self) -> bool {
+        v128_any_true(self.0)
     }
     #[inline(always)]
     fn select(self, yes: Self, no: Self) -> Self {

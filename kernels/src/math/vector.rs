@@ -57,6 +57,16 @@ pub fn expm1_of_negative<V: Lanes>(x: V) -> V {
     sum.mul(scale).add(scale.sub(V::splat(1.0)))
 }
 
+/// See [`super::exp_of_difference`].
+#[inline(always)]
+pub fn exp_of_difference<V: Lanes>(x: V) -> V {
+    let power = x.mul(V::splat(LOG2_E)).at_least(V::splat(EXP2_LOW));
+    let rounded = power.add(V::splat(EXPM1_ROUNDER));
+    let f = power.sub(rounded.sub(V::splat(EXPM1_ROUNDER)));
+    let sum = polynomial(f, &EXP2).mul(f).add(V::splat(1.0));
+    sum.mul(rounded.shl_bits(23))
+}
+
 /// See [`super::log`].
 #[inline(always)]
 pub fn log<V: Lanes>(x: V) -> V {

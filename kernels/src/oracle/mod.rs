@@ -4,11 +4,15 @@
 //! without, calls it inside Wasm. A family of kernels has a file here and a line in [`FAMILIES`].
 
 mod conv;
+mod copy;
 mod depthwise;
 mod gemm;
 mod image;
+mod norm;
 mod pointwise;
 mod pool;
+mod reduce;
+mod softmax;
 
 /// Compares a family's bodies on inputs made from a seed. Tells how many comparisons were made, or the first value that
 /// differs.
@@ -17,11 +21,15 @@ pub type Check = fn(seed: u64) -> Result<u32, String>;
 /// Every family of kernels.
 pub const FAMILIES: &[(&str, Check)] = &[
     ("conv", conv::check),
+    ("copy", copy::check),
     ("depthwise", depthwise::check),
     ("gemm", gemm::check),
     ("image", image::check),
+    ("norm", norm::check),
     ("pointwise", pointwise::check),
     ("pool", pool::check),
+    ("reduce", reduce::check),
+    ("softmax", softmax::check),
 ];
 
 /// Checks every family and tells the comparisons made in each.

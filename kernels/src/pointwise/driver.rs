@@ -51,11 +51,13 @@ unsafe fn block<V: Lanes, F: Function, const N: usize>(
         one(2);
         one(3);
     }
-    if N >= 16 {
+    if N >= 8 {
         one(4);
         one(5);
         one(6);
         one(7);
+    }
+    if N >= 16 {
         one(8);
         one(9);
         one(10);
@@ -85,13 +87,16 @@ unsafe fn block<V: Lanes, F: Function, const N: usize>(
     }
 }
 
-/// Functions up to this cost are unrolled sixteen times, dearer ones four times.
+/// Functions up to this cost are unrolled sixteen times and four times, dearer ones four times.
 pub const CHEAP: u64 = 24;
-/// Functions up to this cost are unrolled thirty-two times.
+/// Functions up to this cost are unrolled thirty-two times and eight times.
 pub const CHEAPEST: u64 = 12;
 
 /// See [`Body`].
-unsafe fn body<V: Lanes, F: Function>(segment: &Segment, parameters: &[f32; PARAMETERS]) {
+///
+/// # Safety
+/// As there.
+pub unsafe fn body<V: Lanes, F: Function>(segment: &Segment, parameters: &[f32; PARAMETERS]) {
     let Segment { value, streams: [stream, second], output, elements } = *segment;
     let rest = elements % LANES;
     let mut last = [0.0; LANES];
@@ -129,32 +134,27 @@ unsafe fn body<V: Lanes, F: Function>(segment: &Segment, parameters: &[f32; PARA
     }
     let mut at = 0;
     let end = elements - rest;
-    // SAFETY: `at + N * LANES <= end <= elements` in each loop.
+    // SAFETY: `at + N * LANES <= end <= elements` wherever N vectors are computed.
     unsafe {
+        macro_rules! blocks {
+            ($($vectors:literal)*) => {
+                $(
+                    while at + $vectors * LANES <= end {
+                        let (stream, second) = (stream.wrapping_add(at), second.wrapping_add(at));
+                        block::<V, F, $vectors>(value.add(at), stream, second, output.add(at), parameters);
+                        at += $vectors * LANES;
+                    }
+                )*
+            };
+        }
         if F::COST <= CHEAPEST {
-            while at + 32 * LANES <= end {
-                let (stream, second) = (stream.wrapping_add(at), second.wrapping_add(at));
-                block::<V, F, 32>(value.add(at), stream, second, output.add(at), parameters);
-                at += 32 * LANES;
-            }
+            blocks!(32 8);
+        } else if F::COST <= CHEAP {
+            blocks!(16 4);
+        } else {
+            blocks!(4);
         }
-        if F::COST <= CHEAP {
-            while at + 16 * LANES <= end {
-                let (stream, second) = (stream.wrapping_add(at), second.wrapping_add(at));
-                block::<V, F, 16>(value.add(at), stream, second, output.add(at), parameters);
-                at += 16 * LANES;
-            }
-        }
-        while at + 4 * LANES <= end {
-            let (stream, second) = (stream.wrapping_add(at), second.wrapping_add(at));
-            block::<V, F, 4>(value.add(at), stream, second, output.add(at), parameters);
-            at += 4 * LANES;
-        }
-        while at < end {
-            let (stream, second) = (stream.wrapping_add(at), second.wrapping_add(at));
-            block::<V, F, 1>(value.add(at), stream, second, output.add(at), parameters);
-            at += LANES;
-        }
+        blocks!(1);
         if rest > 0 {
             for (index, number) in last.iter().enumerate() {
                 *output.add(elements - LANES + index) = *number;

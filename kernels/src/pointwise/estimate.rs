@@ -17,17 +17,14 @@ pub const ROW: u64 = 160;
 /// `segments` runs of `pass`, each over `elements`.
 pub fn segments(pass: Pass, segments: usize, elements: usize) -> u64 {
     let (vectors, rest) = (elements as u64 / 4, elements % 4);
-    let mut blocks = 0;
-    let mut left = vectors;
-    if pass.cost <= CHEAPEST {
-        blocks += left / 32;
-        left %= 32;
-    }
-    if pass.cost <= CHEAP {
-        blocks += left / 16;
-        left %= 16;
-    }
-    blocks += left / 4 + left % 4;
+    let (large, small) = if pass.cost <= CHEAPEST {
+        (32, 8)
+    } else if pass.cost <= CHEAP {
+        (16, 4)
+    } else {
+        (4, 4)
+    };
+    let blocks = vectors / large + vectors % large / small + vectors % small;
     let last = if rest > 0 { LAST + pass.cost } else { 0 };
     segments as u64 * (SEGMENT + vectors * pass.cost + blocks * BLOCK + last)
 }

@@ -115,6 +115,11 @@ functions! {
     SubPMulP(2, 0, 10) |x, p, _s| x.sub(p[0]).mul(p[1]);
     SubPMulPMulSAddS(2, 2, 18) |x, p, s| x.sub(p[0]).mul(p[1]).mul(s[0]).add(s[1]);
 
+    SubPMulPMulS(2, 1, 14) |x, p, s| x.sub(p[0]).mul(p[1]).mul(s[0]);
+    SubPMulPAddS(2, 1, 14) |x, p, s| x.sub(p[0]).mul(p[1]).add(s[0]);
+    SubPMulPMulPAddP(4, 0, 16) |x, p, _s| x.sub(p[0]).mul(p[1]).mul(p[2]).add(p[3]);
+    SubPSubP(2, 0, 10) |x, p, _s| x.sub(p[0]).sub(p[1]);
+
     // The same, clamped.
     AddPClamp(3, 0, 11) |x, p, _s| math::clamp(x.add(p[0]), p[1], p[2]);
     AddSClamp(2, 1, 12) |x, p, s| math::clamp(x.add(s[0]), p[0], p[1]);

@@ -27,6 +27,7 @@ mod driver;
 mod estimate;
 mod fused;
 pub mod naive;
+pub(crate) mod row;
 
 pub use chain::{Chain, Operand, ShapeError};
 

@@ -3,8 +3,11 @@
 mod conv;
 mod depthwise;
 mod gemm;
+mod norm;
 mod pointwise;
 mod pool;
+mod reduce;
+mod softmax;
 
 /// One measurement.
 pub struct Row {
@@ -24,5 +27,17 @@ pub struct Row {
 
 /// Every row, family by family.
 pub fn all() -> Vec<Row> {
-    [gemm::rows(), conv::rows(), depthwise::rows(), pointwise::rows(), pool::rows()].into_iter().flatten().collect()
+    [
+        gemm::rows(),
+        conv::rows(),
+        depthwise::rows(),
+        norm::rows(),
+        pointwise::rows(),
+        pool::rows(),
+        reduce::rows(),
+        softmax::rows(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
