@@ -12,6 +12,7 @@
 //! Arguments that contradict each other (a slice too short for its shape, a range out of bounds) are the caller's error:
 //! kernels panic on them. Shapes that come from outside are checked where they enter, not here.
 
+pub mod blockwise;
 pub mod conv;
 pub mod copy;
 pub mod depthwise;
@@ -19,6 +20,7 @@ pub mod gemm;
 pub mod image;
 pub mod lanes;
 pub mod math;
+pub mod int8;
 pub mod matrix;
 pub mod norm;
 pub mod oracle;
@@ -26,4 +28,8 @@ pub mod pointwise;
 pub mod pool;
 pub mod reduce;
 pub mod softmax;
+pub mod qconv;
+pub mod quantise;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod unroll;
 pub mod window;

@@ -3,6 +3,7 @@
 //! The native tests call [`check`] for the portable bodies; the module of `kernels/bench`, built with simd128 and
 //! without, calls it inside Wasm. A family of kernels has a file here and a line in [`FAMILIES`].
 
+mod blockwise;
 mod conv;
 mod copy;
 mod depthwise;
@@ -13,6 +14,9 @@ mod pointwise;
 mod pool;
 mod reduce;
 mod softmax;
+mod int8;
+mod qconv;
+mod quantise;
 
 /// Compares a family's bodies on inputs made from a seed. Tells how many comparisons were made, or the first value that
 /// differs.
@@ -20,6 +24,7 @@ pub type Check = fn(seed: u64) -> Result<u32, String>;
 
 /// Every family of kernels.
 pub const FAMILIES: &[(&str, Check)] = &[
+    ("blockwise", blockwise::check),
     ("conv", conv::check),
     ("copy", copy::check),
     ("depthwise", depthwise::check),
@@ -30,6 +35,9 @@ pub const FAMILIES: &[(&str, Check)] = &[
     ("pool", pool::check),
     ("reduce", reduce::check),
     ("softmax", softmax::check),
+    ("int8", int8::check),
+    ("qconv", qconv::check),
+    ("quantise", quantise::check),
 ];
 
 /// Checks every family and tells the comparisons made in each.

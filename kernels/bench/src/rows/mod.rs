@@ -1,11 +1,15 @@
 //! What is measured.
 
+mod blockwise;
 mod conv;
 mod depthwise;
 mod gemm;
+mod int8;
 mod norm;
 mod pointwise;
 mod pool;
+mod qconv;
+mod quantise;
 mod reduce;
 mod softmax;
 
@@ -36,6 +40,10 @@ pub fn all() -> Vec<Row> {
         pool::rows(),
         reduce::rows(),
         softmax::rows(),
+        int8::rows(),
+        blockwise::rows(),
+        qconv::rows(),
+        quantise::rows(),
     ]
     .into_iter()
     .flatten()

@@ -1,0 +1,103 @@
+//! The reference: each output by itself, from the definition.
+
+use super::{
+    Activations, BLOCK, INT4_ACTIVATION_LIMIT, INT4_PREPARED_BLOCK, Int4Weights, Int8Weights, Output, Rescale, Tile,
+    check, padded_inner, prepared_inner,
+};
+
+/// A product with int8 weights, see [`super`]. Any i16 is an activation.
+///
+/// # Panics
+/// If a slice is too short for the tile.
+pub fn gemm_int8(
+    activations: Activations<'_>,
+    weights: Int8Weights<'_>,
+    rescale: Rescale<'_>,
+    tile: Tile,
+    output: Output<'_, f32>,
+) {
+    check(&activations, padded_inner(weights.k), weights.n, &rescale, &tile, &output);
+    for row in tile.rows {
+        for column in tile.columns.clone() {
+            let mut total = 0f32;
+            for start in (0..weights.k).step_by(BLOCK) {
+                let mut sum = 0i32;
+                for index in start..weights.k.min(start + BLOCK) {
+                    let activation = activations.values[row * activations.stride + index];
+                    sum += i32::from(activation) * i32::from(weights.weight(index, column));
+                }
+                total += sum as f32 * weights.scale(start, column);
+            }
+            output.values[row * output.stride + column] = rescale.apply(total, row, column);
+        }
+    }
+}
+
+/// A product with 4-bit weights, see [`super`]. The activations are what [`prepare_int4`] makes; the sum of a block is
+/// 16 times that of its products, the stored scale a sixteenth of the weights'.
+///
+/// # Panics
+/// If a slice is too short for the tile.
+pub fn gemm_int4(
+    activations: Activations<'_>,
+    weights: Int4Weights<'_>,
+    rescale: Rescale<'_>,
+    tile: Tile,
+    output: Output<'_, f32>,
+) {
+    check(&activations, prepared_inner(weights.k), weights.n, &rescale, &tile, &output);
+    for row in tile.rows {
+        let values = &activations.values[row * activations.stride..];
+        for column in tile.columns.clone() {
+            let mut total = 0f32;
+            for start in (0..weights.k).step_by(BLOCK) {
+                let mut sum = 0i32;
+                for index in start..padded_inner(weights.k).min(start + BLOCK) {
+                    sum += 16 * prepared_value(values, index) * weights.weight(index, column);
+                }
+                total += sum as f32 * weights.scale(start, column);
+            }
+            output.values[row * output.stride + column] = rescale.apply(total, row, column);
+        }
+    }
+}
+
+/// Activation `index` of a prepared row.
+fn prepared_value(prepared: &[i16], index: usize) -> i32 {
+    let block = &prepared[index / BLOCK * INT4_PREPARED_BLOCK..];
+    let four = index % BLOCK / 4 * 4;
+    let high = i32::from(block[four + 2 + index % 2]);
+    if index % 4 >= 2 { high } else { (i32::from(block[four + index % 2]) + high) / 16 }
+}
+
+/// Brings a row of activations, at most [`INT4_ACTIVATION_LIMIT`] in magnitude, into the form [`gemm_int4`] reads.
+///
+/// For each block of 32 values a, missing ones 0: for each four of them `16 a0 - a2, 16 a1 - a3, a2, a3`; then, as two
+/// halves with the lower one first, -128 times the sum of all a0 and a1; then minus the sum of all a0 and a1 and minus the
+/// sum of all a2 and a3.
+///
+/// # Panics
+/// If `output` is not [`prepared_inner`] of the row's length, or a value is too large.
+pub fn prepare_int4(row: &[i16], output: &mut [i16]) {
+    assert_eq!(output.len(), prepared_inner(row.len()), "prepared row of {}", row.len());
+    let limit = -INT4_ACTIVATION_LIMIT..=INT4_ACTIVATION_LIMIT;
+    assert!(row.iter().all(|value| limit.contains(value)), "an activation beyond {INT4_ACTIVATION_LIMIT}");
+    for (number, output) in output.chunks_mut(INT4_PREPARED_BLOCK).enumerate() {
+        let value = |index: usize| row.get(number * BLOCK + index).copied().unwrap_or(0);
+        let (mut low, mut high) = (0i32, 0i32);
+        for four in (0..BLOCK).step_by(4) {
+            for pair in 0..2 {
+                let (first, second) = (value(four + pair), value(four + 2 + pair));
+                output[four + pair] = 16 * first - second;
+                output[four + 2 + pair] = second;
+                low += i32::from(first);
+                high += i32::from(second);
+            }
+        }
+        let start = -128 * low;
+        output[BLOCK] = start as i16;
+        output[BLOCK + 1] = (start >> 16) as i16;
+        output[BLOCK + 2] = -low as i16;
+        output[BLOCK + 3] = -high as i16;
+    }
+}

@@ -1,0 +1,92 @@
+//! Weights of depthwise convolutions.
+
+use super::Window;
+
+/// Channels that are packed and computed together.
+pub(crate) const CHANNEL_GROUP: usize = 8;
+
+/// Weights of a depthwise convolution, a kernel for each channel, zero points subtracted.
+///
+/// Taps are paired down the columns, so that a dot product takes two rows of the input. Weights are in the order
+/// `[group of 8 channels][start][column of the kernel][pair of rows][half of the group][channel][row of the pair]`: start 0
+/// pairs rows (0, 1), (2, 3) ..., start 1 pairs (none, 0), (1, 2) ..., for the second of two output rows that share the
+/// input's pairs. What is no row of the kernel is 0.
+#[derive(Clone, Copy, Debug)]
+pub struct DepthwiseWeights<'a> {
+    packed: &'a [i16],
+    channels: usize,
+    kernel: [usize; 2],
+}
+
+impl<'a> DepthwiseWeights<'a> {
+    /// Pairs of input rows that two output rows one apart see.
+    pub(crate) fn pairs(kernel: [usize; 2]) -> usize {
+        kernel[0] / 2 + 1
+    }
+
+    /// Values of the packed weights; `None` if there is no such number.
+    pub fn packed_len(channels: usize, kernel: [usize; 2]) -> Option<usize> {
+        let taps = Self::pairs(kernel).checked_mul(kernel[1])?.checked_mul(4)?;
+        channels.checked_next_multiple_of(CHANNEL_GROUP)?.checked_mul(taps)
+    }
+
+    /// What [`pack_depthwise`] made.
+    ///
+    /// # Panics
+    /// If it is not [`Self::packed_len`] values.
+    pub fn new(packed: &'a [i16], channels: usize, kernel: [usize; 2]) -> Self {
+        assert_eq!(Some(packed.len()), Self::packed_len(channels, kernel), "{channels} kernels of {kernel:?}");
+        Self { packed, channels, kernel }
+    }
+
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    pub fn kernel(&self) -> [usize; 2] {
+        self.kernel
+    }
+
+    pub(crate) fn packed(&self) -> &'a [i16] {
+        self.packed
+    }
+
+    pub(crate) fn index(kernel: [usize; 2], channel: usize, start: usize, tap: (usize, usize)) -> usize {
+        let (pairs, row) = (Self::pairs(kernel), tap.0 + start);
+        let group = channel / CHANNEL_GROUP;
+        let vector = (((group * 2 + start) * kernel[1] + tap.1) * pairs + row / 2) * 2 + channel % CHANNEL_GROUP / 4;
+        vector * 8 + channel % 4 * 2 + row % 2
+    }
+
+    /// One weight.
+    pub fn at(&self, channel: usize, tap: (usize, usize)) -> i16 {
+        self.packed[Self::index(self.kernel, channel, 0, tap)]
+    }
+
+    /// # Panics
+    /// If the window has another kernel.
+    pub(crate) fn check(&self, window: &Window) {
+        assert_eq!(window.kernel, self.kernel, "kernel of the weights and of the window");
+    }
+}
+
+/// Packs the weights `(channel, (row, column)) -> weight less its zero point`.
+///
+/// # Panics
+/// If `packed` is not [`DepthwiseWeights::packed_len`] values.
+pub fn pack_depthwise(
+    channels: usize,
+    kernel: [usize; 2],
+    weight: impl Fn(usize, (usize, usize)) -> i16,
+    packed: &mut [i16],
+) {
+    assert_eq!(Some(packed.len()), DepthwiseWeights::packed_len(channels, kernel), "{channels} kernels of {kernel:?}");
+    packed.fill(0);
+    for channel in 0..channels {
+        for tap in (0..kernel[0]).flat_map(|row| (0..kernel[1]).map(move |column| (row, column))) {
+            for start in 0..2 {
+                packed[DepthwiseWeights::index(kernel, channel, start, tap)] = weight(channel, tap);
+            }
+        }
+    }
+}
