@@ -13,7 +13,6 @@ mod error;
 mod graph;
 pub mod image;
 mod inspect;
-mod kernel;
 mod loader;
 mod onnx;
 mod ops;

@@ -161,9 +161,7 @@ impl Plan {
     /// beforehand: `None` where operators of tract's take part.
     pub fn estimate_instructions(&self, shapes: &[Vec<u64>]) -> Result<Option<u64>, EngineError> {
         match &self.body {
-            Body::Program(body) if body.program.is_native() => {
-                Ok(Some(body.layout(&shapes.to_vec())?.instructions()))
-            }
+            Body::Program(body) if body.program.is_native() => Ok(Some(body.layout(&shapes.to_vec())?.instructions())),
             _ => Ok(None),
         }
     }

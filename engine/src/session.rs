@@ -3,9 +3,9 @@
 use crate::onnx::Sizes;
 use crate::plan::Body;
 use crate::program::run::{Progress, Run};
+use crate::whole::Whole;
 use crate::whole::run::Run as WholeRun;
 use crate::whole::variant::{Build, InputShapes};
-use crate::whole::Whole;
 use crate::{ElementType, EngineError, Meter, NodeProfile, Plan, Step, Tensor, TensorSpec};
 use std::sync::Arc;
 
@@ -82,9 +82,7 @@ impl Session {
         let result = match &mut self.stage {
             Stage::Program(run) => run.step(meter, limit, self.node_limit).map(|progress| match progress {
                 Progress::Done => Step::Done,
-                Progress::Paused => {
-                    Step::Paused { done: run.steps_done() as u64, total: run.steps_total() as u64 }
-                }
+                Progress::Paused => Step::Paused { done: run.steps_done() as u64, total: run.steps_total() as u64 },
             }),
             Stage::Prepare(..) => self.prepare(),
             Stage::Whole(run) => run.step(meter, limit, self.node_limit, &self.shapes),
@@ -183,9 +181,7 @@ impl Session {
         let specs = self.outputs.iter().map(|index| &self.plan.outputs()[*index]);
         match self.stage {
             Stage::Program(run) => {
-                let read = |(spec, index): (&TensorSpec, &usize)| {
-                    Ok((spec.name.clone(), run.output(*index, spec)?))
-                };
+                let read = |(spec, index): (&TensorSpec, &usize)| Ok((spec.name.clone(), run.output(*index, spec)?));
                 let outputs = specs.zip(&self.outputs).map(read).collect();
                 if let Body::Program(body) = &self.plan.body {
                     body.give_memory(run.into_memory());
@@ -248,4 +244,3 @@ fn select_outputs(specs: &[TensorSpec], names: Option<Vec<String>>) -> Result<Ve
     }
     Ok(selected)
 }
-

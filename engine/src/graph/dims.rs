@@ -69,7 +69,10 @@ impl DimTable {
         let is_given = |symbol: &Symbol| given.iter().any(|dim| dim.symbols().contains(symbol));
         for expression in &self.expressions {
             if !expression.symbols().iter().all(is_given) {
-                return Err(EngineError::invalid("sizes", format!("{expression} depends on more than the inputs' shapes")));
+                return Err(EngineError::invalid(
+                    "sizes",
+                    format!("{expression} depends on more than the inputs' shapes"),
+                ));
             }
         }
         Ok(())

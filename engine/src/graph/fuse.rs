@@ -4,11 +4,11 @@
 //! element by element become chains.
 
 use super::{Graph, Node, ValueId};
-use crate::kernel::ReduceKind;
 use crate::ops::pointwise::{self, Pointwise, Step};
 use crate::ops::{Op, reduce};
 use onnx_kernels::matrix::Clamp;
 use onnx_kernels::pointwise::Binary;
+use onnx_kernels::reduce::Reduce;
 
 /// Joins what can be joined.
 pub(crate) fn fuse(graph: &mut Graph) {
@@ -60,11 +60,9 @@ struct Ending<'a> {
 /// The end of an operator that has one: of a product only when it is one with weights.
 fn ending<'a>(graph: &Graph, op: &'a mut Op, inputs: &[ValueId]) -> Option<Ending<'a>> {
     match op {
-        Op::Conv(conv) => Some(Ending {
-            has_bias: &mut conv.has_bias,
-            has_residual: &mut conv.has_residual,
-            clamp: &mut conv.clamp,
-        }),
+        Op::Conv(conv) => {
+            Some(Ending { has_bias: &mut conv.has_bias, has_residual: &mut conv.has_residual, clamp: &mut conv.clamp })
+        }
         Op::MatMul(matmul) if matmul.batch == 0 && graph.values[inputs[1]].is_weight => Some(Ending {
             has_bias: &mut matmul.has_bias,
             has_residual: &mut matmul.has_residual,
@@ -146,10 +144,10 @@ fn join_mean(graph: &Graph, node: &Node, op: &Pointwise, counts: &[usize]) -> Jo
     let Op::Reduce(reduced) = &first.op else { return None };
     let input = &graph.values[first.inputs[0]].dims;
     let terms = reduced.axes.iter().try_fold(1, |terms, axis| Some(terms * input[*axis].known()?))?;
-    if reduced.kind != ReduceKind::Sum || divisor != terms as f32 {
+    if reduced.kind != Reduce::Sum || divisor != terms as f32 {
         return None;
     }
-    let op = Op::Reduce(reduce::Reduce { kind: ReduceKind::Mean, axes: reduced.axes.clone() });
+    let op = Op::Reduce(reduce::Reduce { kind: Reduce::Mean, axes: reduced.axes.clone() });
     Some((index, join(first, node, op, first.inputs.clone())))
 }
 

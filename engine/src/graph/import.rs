@@ -3,15 +3,15 @@
 use super::dims::Dim;
 use super::{Graph, Node, Source, Value, ValueId};
 use crate::EngineError;
-use crate::ops::{self, Op};
 use crate::error::tract;
-use tract_onnx::prelude::{DatumType, IntoTValue, IntoArcTensor, TVec};
+use crate::ops::{self, Op};
+use tract_onnx::prelude::{DatumType, IntoArcTensor, IntoTValue, TVec};
 use tract_onnx::tract_core::internal::{OutletId, TypedFact, TypedModel, TypedNode};
+use tract_onnx::tract_core::ops::array::{Gather, MultiBroadcastTo, Slice, StridedSlice, TypedConcat};
+use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_core::ops::cast::Cast;
 use tract_onnx::tract_core::ops::change_axes::AxisOp;
 use tract_onnx::tract_core::ops::cnn::{Conv, MaxPool, SumPool};
-use tract_onnx::tract_core::ops::array::TypedConcat;
-use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_core::ops::einsum::EinSum;
 use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
 use tract_onnx::tract_core::ops::identity::Identity;
@@ -45,6 +45,13 @@ pub(crate) fn import(model: &TypedModel, inputs: usize) -> Result<Graph, EngineE
         let inputs: Vec<ValueId> = node.inputs.iter().map(|outlet| values[outlet.node][outlet.slot]).collect();
         if let Some(folded) = fold(&mut graph, node, &inputs) {
             values[id] = folded;
+            continue;
+        }
+        // Nothing is dropped out when a model is run; the mask is of no use then.
+        let is_unused =
+            |slot: usize| node.outputs[slot].successors.is_empty() && !model.outputs.contains(&OutletId::new(id, slot));
+        if node.op.name() == "Dropout" && (1..node.outputs.len()).all(is_unused) {
+            values[id] = vec![inputs[0]; node.outputs.len()];
             continue;
         }
         let mut lowering = Lowering { graph: &mut graph, model, node, inputs };
@@ -111,6 +118,18 @@ impl Lowering<'_> {
         }
         if let Some(cast) = node.op_as::<Cast>() {
             return self.cast(cast);
+        }
+        if let Some(op) = node.op_as::<Slice>() {
+            return ops::copy::lower_slice(self, op);
+        }
+        if let Some(op) = node.op_as::<StridedSlice>() {
+            return ops::copy::lower_strided_slice(self, op);
+        }
+        if let Some(op) = node.op_as::<MultiBroadcastTo>() {
+            return ops::copy::lower_broadcast(self, op);
+        }
+        if let Some(op) = node.op_as::<Gather>() {
+            return ops::gather::lower(self, op);
         }
         let plain = |value: &ValueId| {
             let datum_type = self.graph.values[*value].datum_type;
@@ -189,11 +208,11 @@ impl Lowering<'_> {
             return value;
         }
         let dims: Vec<Dim> = permutation.iter().map(|axis| self.graph.values[value].dims[*axis]).collect();
-        let transpose = ops::transpose::Transpose { permutation };
+        let transpose = ops::copy::Move::Transpose { permutation };
         let input_dims = &self.graph.values[value].dims;
         let op = match transpose.keeps_order(|axis| input_dims[axis].is_one()) {
             true => Op::Reshape,
-            false => Op::Transpose(transpose),
+            false => Op::Move(transpose),
         };
         self.emit_move(op, value, dims)
     }
@@ -223,4 +242,3 @@ pub(crate) fn is_number(datum_type: DatumType) -> bool {
         && datum_type.unquantized() == datum_type
         && crate::ElementType::from_tract(datum_type).is_some()
 }
-

@@ -6,7 +6,7 @@
 
 use super::dims::Dim;
 use super::{Graph, Node, Source, Value, ValueId};
-use crate::ops::transpose::Transpose;
+use crate::ops::copy::Move;
 use crate::ops::{Op, concat, reduce};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -86,11 +86,11 @@ impl Layout<'_> {
 
     /// A node that brings `from` into another order of axes.
     fn convert(&mut self, from: ValueId, to: ValueId, permutation: Vec<usize>) {
-        let transpose = Transpose { permutation };
+        let transpose = Move::Transpose { permutation };
         let dims = &self.graph.values[from].dims;
         let op = match transpose.keeps_order(|axis| dims[axis].is_one()) {
             true => Op::Reshape,
-            false => Op::Transpose(transpose),
+            false => Op::Move(transpose),
         };
         let name = self.graph.values[from].name.clone();
         self.push(Node { name, op, inputs: vec![from], outputs: vec![to] });
@@ -167,19 +167,29 @@ impl Layout<'_> {
                 return self.push_as_twin(node, &inputs);
             }
             Op::Reduce(reduce::Reduce { axes, .. }) if is_last => {
-                axes.iter_mut().for_each(|axis| *axis = axis_in_twin(*axis, rank));
-                axes.sort_unstable();
+                let mut turned: Vec<usize> = axes.iter().map(|axis| axis_in_twin(*axis, rank)).collect();
+                turned.sort_unstable();
+                // The kernel takes adjacent axes.
+                if turned.windows(2).all(|pair| pair[1] == pair[0] + 1) {
+                    *axes = turned;
+                    return self.push_as_twin(node, &[0]);
+                }
+            }
+            Op::Move(Move::Slice { starts, steps }) if is_last => {
+                let order = to_last(rank);
+                *starts = permuted(starts, &order);
+                *steps = order.iter().map(|axis| steps[*axis]).collect();
                 return self.push_as_twin(node, &[0]);
             }
-            Op::Transpose(transpose) if rank >= 3 => {
+            Op::Move(Move::Transpose { permutation }) if rank >= 3 => {
                 let (input, output) = (node.inputs[0], node.outputs[0]);
-                if transpose.permutation == to_last(rank) && self.is_last(input) {
+                if *permutation == to_last(rank) && self.is_last(input) {
                     // What is asked for is the twin.
                     node.inputs[0] = self.twins[&input];
                     node.op = Op::Reshape;
                     return self.push(node);
                 }
-                if transpose.permutation == to_first(rank) && !self.is_last(input) {
+                if *permutation == to_first(rank) && !self.is_last(input) {
                     // What is given is the twin.
                     self.twins.insert(output, input);
                     self.unmade.insert(output);

@@ -16,7 +16,7 @@ use crate::{EngineError, onnx};
 use dims::{Dim, DimTable};
 use std::sync::Arc;
 use tract_onnx::prelude::{DatumType, Framework, InferenceModelExt, Tensor};
-use tract_onnx::tract_core::internal::TypedModel;
+use tract_onnx::tract_core::internal::{TDim, TypedModel};
 
 /// Types a decoded graph, with free sizes as symbols and its weights as inputs, and lowers it. Fails when tract can't type
 /// it so, or when a size depends on values.
@@ -89,7 +89,9 @@ impl Graph {
         let tensor = single_precision(tensor);
         let dims = tensor.shape().iter().map(|size| Dim::Known(*size)).collect();
         let (name, datum_type) = (name.to_string(), tensor.datum_type());
-        self.add_value(Value { name, datum_type, dims, source: Source::Constant(tensor), is_weight: true })
+        // What holds symbols is settled by a request's shapes only.
+        let is_weight = !has_symbols(&tensor);
+        self.add_value(Value { name, datum_type, dims, source: Source::Constant(tensor), is_weight })
     }
 
     /// Appends a node of one output with these dimensions.
@@ -101,9 +103,9 @@ impl Graph {
         datum_type: DatumType,
         dims: Vec<Dim>,
     ) -> ValueId {
-        let is_weight = !inputs.is_empty() && inputs.iter().all(|input| self.values[*input].is_weight);
+        // Expressions of weights alone stay operators of tract's, see [`import`].
         let source = Source::Node(self.nodes.len(), 0);
-        let output = self.add_value(Value { name: name.to_string(), datum_type, dims, source, is_weight });
+        let output = self.add_value(Value { name: name.to_string(), datum_type, dims, source, is_weight: false });
         self.nodes.push(Some(Node { name: name.to_string(), op, inputs, outputs: vec![output] }));
         output
     }
@@ -168,6 +170,12 @@ impl Graph {
     pub fn known_shape(&self, value: ValueId) -> Option<Vec<usize>> {
         self.values[value].dims.iter().map(|dim| dim.known()).collect()
     }
+}
+
+/// Whether a tensor's elements are sizes that depend on symbols.
+fn has_symbols(tensor: &Tensor) -> bool {
+    let sizes = tensor.try_as_plain_ram().ok().and_then(|plain| plain.as_slice::<TDim>().ok());
+    sizes.is_some_and(|sizes| sizes.iter().any(|size| size.as_i64().is_none()))
 }
 
 /// The tensor, its half-precision numbers as single precision.

@@ -3,8 +3,8 @@
 
 use super::{Graph, Source, ValueId, single_precision};
 use crate::EngineError;
-use crate::ops::Op;
 use crate::error::tract;
+use crate::ops::Op;
 use onnx_kernels::gemm::PackedMatrix;
 use onnx_kernels::matrix::MatrixRef;
 use std::collections::BTreeMap;

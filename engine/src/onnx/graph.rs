@@ -76,6 +76,7 @@ impl Graph {
         // The walk has turned large Constant nodes into weights whose node is gone, so names are checked after it.
         check_names(&graph, &tensors)?;
         sizes::widen(&mut graph);
+        sizes::open_slices(&mut graph);
 
         let initialized: BTreeSet<&str> =
             graph.initializer.iter().map(|tensor| &*tensor.name).chain(tensors.iter().map(|t| &*t.name)).collect();

@@ -76,6 +76,49 @@ pub(super) fn widen(graph: &mut GraphProto) {
     graph.initializer.extend(widened.into_values());
 }
 
+/// Ends of slices from here on mean the end of the axis: no tensor has an axis of such a length.
+const END: i64 = 1_000_000_000;
+
+/// Makes ends of slices that are beyond any axis the largest int64, which is what tract takes for the end of an axis whose
+/// length is a symbol.
+pub(super) fn open_slices(graph: &mut GraphProto) {
+    let mut opened: BTreeMap<String, TensorProto> = BTreeMap::new();
+    for node in graph.node.iter_mut().filter(|node| node.op_type == "Slice") {
+        let constant = |name: &String| graph.initializer.iter().find(|tensor| tensor.name == *name);
+        let Some(ends) = node.input.get(2).and_then(constant) else { continue };
+        // Starts, ends, axes and steps are of one type.
+        if !matches!(ends.data_type, INT32 | INT64) || !int64s(ends).iter().any(|end| *end >= END) {
+            continue;
+        }
+        if ends.data_type == INT32 {
+            let others: Vec<_> = node.input[1..].iter().filter(|name| !name.is_empty()).map(constant).collect();
+            if others.iter().any(Option::is_none) {
+                continue;
+            }
+        }
+        for (index, input) in node.input.iter_mut().enumerate().skip(1) {
+            let Some(tensor) = constant(input) else { continue };
+            let open = |value: i64| if index == 2 && value >= END { i64::MAX } else { value };
+            let name = format!("{input} as {} of a slice", ["", "start", "end", "axes", "steps"][index.min(4)]);
+            let values = int64s(tensor).into_iter().map(open);
+            let raw_data = values.flat_map(|value| value.to_le_bytes()).collect();
+            let copy = TensorProto { name: name.clone(), data_type: INT64, raw_data, ..tensor.clone() };
+            opened.insert(name.clone(), copy);
+            *input = name;
+        }
+    }
+    graph.initializer.extend(opened.into_values());
+}
+
+/// The values of an int32 or int64 tensor, which are in `raw_data`.
+fn int64s(tensor: &TensorProto) -> Vec<i64> {
+    let bytes = &tensor.raw_data;
+    match tensor.data_type {
+        INT32 => bytes.as_chunks().0.iter().map(|bytes| i64::from(i32::from_le_bytes(*bytes))).collect(),
+        _ => bytes.as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect(),
+    }
+}
+
 /// What a `Cast` casts to.
 fn target(node: &NodeProto) -> Option<i32> {
     node.attribute.iter().find(|attribute| attribute.name == "to").and_then(|to| i32::try_from(to.i).ok())
@@ -83,8 +126,7 @@ fn target(node: &NodeProto) -> Option<i32> {
 
 /// An int32 tensor, its values in `raw_data`, as int64.
 fn as_int64(tensor: &TensorProto, name: &str) -> TensorProto {
-    let values = tensor.raw_data.as_chunks::<4>().0.iter().map(|bytes| i64::from(i32::from_le_bytes(*bytes)));
-    let raw_data = values.flat_map(|value| value.to_le_bytes()).collect();
+    let raw_data = int64s(tensor).into_iter().flat_map(|value| value.to_le_bytes()).collect();
     let (name, dims) = (name.to_string(), tensor.dims.clone());
     TensorProto { name, dims, data_type: INT64, raw_data, ..TensorProto::default() }
 }

@@ -51,7 +51,12 @@ pub(crate) fn lower(lowering: &mut Lowering<'_>, op: &cnn::Conv) -> Option<Value
 }
 
 impl Conv {
-    pub fn pack(&self, graph: &Graph, node: &Node, weights: &mut Weights<'_>) -> Result<Box<dyn Operator>, EngineError> {
+    pub fn pack(
+        &self,
+        graph: &Graph,
+        node: &Node,
+        weights: &mut Weights<'_>,
+    ) -> Result<Box<dyn Operator>, EngineError> {
         let (kernel, group) = (self.window.kernel, self.group);
         let (channels, output_channels) = (self.channels, self.output_channels);
         let bias = match self.has_bias {

@@ -3,8 +3,8 @@
 
 use super::{CALL_INSTRUCTIONS, Call, Op, Operator, Shapes};
 use crate::EngineError;
-use crate::graph::weights::Weights;
 use crate::graph::import::Lowering;
+use crate::graph::weights::Weights;
 use crate::graph::{Graph, Node, ValueId};
 use onnx_kernels::gemm::{self, PackedMatrix, PackedRef};
 use onnx_kernels::matrix::{Clamp, Epilogue, MatrixMut, MatrixRef};
@@ -45,7 +45,12 @@ impl MatMul {
         }
     }
 
-    pub fn pack(&self, graph: &Graph, node: &Node, weights: &mut Weights<'_>) -> Result<Box<dyn Operator>, EngineError> {
+    pub fn pack(
+        &self,
+        graph: &Graph,
+        node: &Node,
+        weights: &mut Weights<'_>,
+    ) -> Result<Box<dyn Operator>, EngineError> {
         let packed = Op::MatMul(self.clone()).packed_inputs(graph, node);
         if self.batch > 0 || !packed.contains(&1) {
             if self.has_bias || self.has_residual || self.clamp != Clamp::NONE {
@@ -212,7 +217,7 @@ pub(crate) fn lower(lowering: &mut Lowering<'_>, op: &EinSum) -> Option<ValueId>
     let (a, b) = (lowering.inputs[0], lowering.inputs[1]);
     if k.iter().any(|(in_a, in_b)| {
         let values = &lowering.graph.values;
-        values[a].dims[*in_a] != values[b].dims[*in_b]
+        values[a].dims[*in_a].is_one() != values[b].dims[*in_b].is_one()
     }) {
         return None;
     }

@@ -6,15 +6,18 @@
 
 pub(crate) mod concat;
 pub(crate) mod conv;
+pub(crate) mod copy;
+pub(crate) mod gather;
 pub(crate) mod matmul;
+pub(crate) mod norm;
 pub(crate) mod pointwise;
 pub(crate) mod pool;
 pub(crate) mod reduce;
 pub(crate) mod softmax;
-pub(crate) mod transpose;
 pub(crate) mod window;
 
 use crate::EngineError;
+use crate::graph::dims::Dim;
 use crate::graph::weights::Weights;
 use crate::graph::{Graph, Node};
 use std::ops::Range;
@@ -24,14 +27,16 @@ use std::ops::Range;
 pub(crate) enum Op {
     Concat(concat::Concat),
     Conv(conv::Conv),
+    Gather(gather::Gather),
     MatMul(matmul::MatMul),
+    Move(copy::Move),
+    Norm(norm::Norm),
     Pointwise(pointwise::Pointwise),
     Pool(pool::Pool),
     Reduce(reduce::Reduce),
     /// The same elements under another shape: the output is the input's bytes.
     Reshape,
     Softmax(softmax::Softmax),
-    Transpose(transpose::Transpose),
     /// tract's own operator: the typed model's node of that id.
     Tract(usize),
 }
@@ -41,6 +46,8 @@ pub(crate) enum Op {
 pub(crate) struct Shapes {
     pub inputs: Vec<Vec<usize>>,
     pub output: Vec<usize>,
+    /// Sizes of [`Op::parameters`].
+    pub parameters: Vec<usize>,
 }
 
 impl Shapes {
@@ -107,14 +114,24 @@ impl Op {
         match self {
             Op::Concat(_) => "Concat",
             Op::Conv(_) => "Conv",
+            Op::Gather(_) => "Gather",
             Op::MatMul(_) => "MatMul",
+            Op::Move(op) => op.name(),
+            Op::Norm(_) => "Normalization",
             Op::Pointwise(pointwise) => pointwise.name(),
             Op::Pool(pool) => pool.name(),
-            Op::Reduce(reduce) => reduce.kind.name(),
+            Op::Reduce(reduce) => reduce.name(),
             Op::Reshape => "Reshape",
-            Op::Softmax(_) => "Softmax",
-            Op::Transpose(_) => "Transpose",
+            Op::Softmax(softmax) => softmax.name(),
             Op::Tract(_) => "tract",
+        }
+    }
+
+    /// Sizes that it needs beside those of its shapes, which a request may settle.
+    pub fn parameters(&self) -> Vec<Dim> {
+        match self {
+            Op::Move(op) => op.parameters(),
+            _ => Vec::new(),
         }
     }
 
@@ -127,6 +144,7 @@ impl Op {
             Op::MatMul(matmul) if matmul.batch > 0 => &[],
             Op::MatMul(matmul) if matmul.has_bias => &[1, 2],
             Op::MatMul(_) => &[1],
+            Op::Norm(_) => &[1, 2],
             _ => &[],
         };
         let is_weight = |index: &usize| node.inputs.get(*index).is_some_and(|input| graph.values[*input].is_weight);
@@ -134,16 +152,23 @@ impl Op {
     }
 
     /// The operator with the weights it packs. Fails when a weight is not as it must be.
-    pub fn pack(&self, graph: &Graph, node: &Node, weights: &mut Weights<'_>) -> Result<Box<dyn Operator>, EngineError> {
+    pub fn pack(
+        &self,
+        graph: &Graph,
+        node: &Node,
+        weights: &mut Weights<'_>,
+    ) -> Result<Box<dyn Operator>, EngineError> {
         Ok(match self {
             Op::Concat(concat) => Box::new(concat.clone()),
             Op::Conv(conv) => conv.pack(graph, node, weights)?,
+            Op::Gather(gather) => Box::new(gather.clone()),
             Op::MatMul(matmul) => matmul.pack(graph, node, weights)?,
+            Op::Move(op) => Box::new(op.clone()),
+            Op::Norm(norm) => norm.pack(graph, node, weights)?,
             Op::Pointwise(pointwise) => Box::new(pointwise.clone()),
             Op::Pool(pool) => Box::new(pool.clone()),
             Op::Reduce(reduce) => Box::new(reduce.clone()),
             Op::Softmax(softmax) => Box::new(softmax.clone()),
-            Op::Transpose(transpose) => Box::new(transpose.clone()),
             Op::Reshape | Op::Tract(_) => {
                 return Err(EngineError::invalid(&*node.name, "it is not an operator of a plan"));
             }

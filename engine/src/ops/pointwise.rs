@@ -17,9 +17,16 @@ use tract_onnx::tract_core::ops::nn::LeakyRelu;
 pub(crate) enum Step {
     Unary(Unary),
     /// With a number; `reversed` has the number first.
-    Number { function: Binary, number: f32, reversed: bool },
+    Number {
+        function: Binary,
+        number: f32,
+        reversed: bool,
+    },
     /// With the next input; `reversed` has that first.
-    Input { function: Binary, reversed: bool },
+    Input {
+        function: Binary,
+        reversed: bool,
+    },
 }
 
 /// Inputs: x of the output's shape or broadcast to it, then one for each [`Step::Input`], in order.
@@ -213,7 +220,8 @@ impl Operator for Pointwise {
         };
         // Where inputs are broadcast, each row is a run of its own.
         let columns = shapes.output.last().copied().unwrap_or(1).max(1);
-        let rows = if shapes.inputs.iter().all(|input| *input == shapes.output) { 1 } else { elements.div_ceil(columns) };
+        let rows =
+            if shapes.inputs.iter().all(|input| *input == shapes.output) { 1 } else { elements.div_ceil(columns) };
         let per_row = (40 * rows * self.steps.len()) as u64;
         CALL_INSTRUCTIONS + per_row + self.steps.iter().map(step).sum::<u64>()
     }

@@ -51,7 +51,7 @@ impl Operator for Pool {
     fn instructions(&self, shapes: &Shapes, units: Range<usize>) -> u64 {
         let window = self.window.of_shapes(shapes);
         let channels = shapes.output.last().copied().unwrap_or(1);
-        CALL_INSTRUCTIONS + pool::estimate_instructions(&window, channels, units.len() * window.output[1])
+        CALL_INSTRUCTIONS + pool::estimate_instructions(self.kind, &window, channels, units.len() * window.output[1])
     }
 
     fn run(&self, call: Call<'_>) -> Result<(), String> {

@@ -99,8 +99,9 @@ impl Build {
                 Op::Tract(id) => Some(Work::Tract(id)),
                 _ => Some(Work::Native(node.op.pack(&self.graph, node, &mut weights)?)),
             };
+            let parameters = node.op.parameters();
             if let Some(work) = work {
-                self.steps.push(Step { name: node.name.clone(), work, inputs, outputs });
+                self.steps.push(Step { name: node.name.clone(), work, inputs, outputs, parameters });
             }
         }
         self.next += 1;
@@ -111,7 +112,9 @@ impl Build {
     /// Nodes of weights are no steps: they are worked out where they are packed.
     fn skip_weights(&mut self) {
         let is_step = |graph: &Graph, index: usize| {
-            graph.nodes[index].as_ref().is_some_and(|node| node.outputs.iter().any(|output| !graph.values[*output].is_weight))
+            graph.nodes[index]
+                .as_ref()
+                .is_some_and(|node| node.outputs.iter().any(|output| !graph.values[*output].is_weight))
         };
         while self.next < self.graph.nodes.len() && !is_step(&self.graph, self.next) {
             self.next += 1;
@@ -132,6 +135,7 @@ fn slot(
     }
     let home = match graph.values[value].source {
         Source::Input(index) => Home::Input(index),
+        Source::Constant(ref tensor) => Home::Constant(tensor.clone()),
         _ => Home::Constant(weights.tensor(graph, value)?),
     };
     let (datum_type, dims) = (graph.values[value].datum_type, graph.values[value].dims.clone());

@@ -51,6 +51,8 @@ pub(crate) struct Step {
     pub work: Work,
     pub inputs: Vec<SlotId>,
     pub outputs: Vec<SlotId>,
+    /// Sizes that the operator needs beside those of its values.
+    pub parameters: Vec<Dim>,
 }
 
 /// A graph made ready to run.
@@ -84,9 +86,7 @@ impl Program {
         let largest = steps.map(|(step, sizes)| match &step.work {
             Work::Native(_) if sizes.instructions < run::DIVISIBLE_INSTRUCTIONS => sizes.instructions,
             Work::Native(operator) => operator.instructions(&sizes.shapes, 0..1),
-            Work::Tract(node) => {
-                crate::cost::node_instructions(&self.model, self.model.node(*node), &layout.symbols)
-            }
+            Work::Tract(node) => crate::cost::node_instructions(&self.model, self.model.node(*node), &layout.symbols),
         });
         largest.max().unwrap_or(0)
     }

@@ -96,7 +96,11 @@ impl Run {
         let Some(&index) = self.order.get(self.done) else { return 0 };
         let units = self.layout.steps[index].units;
         let left = self.instructions(index, self.units_done..units);
-        if left < DIVISIBLE_INSTRUCTIONS { left } else { self.instructions(index, self.units_done..self.units_done + 1) }
+        if left < DIVISIBLE_INSTRUCTIONS {
+            left
+        } else {
+            self.instructions(index, self.units_done..self.units_done + 1)
+        }
     }
 
     fn instructions(&self, index: usize, units: Range<usize>) -> u64 {
@@ -122,7 +126,11 @@ impl Run {
                 return Ok(Progress::Paused);
             }
             if least > node_limit {
-                return Err(EngineError::NodeTooExpensive { node: self.step_name(), estimate: least, limit: node_limit });
+                return Err(EngineError::NodeTooExpensive {
+                    node: self.step_name(),
+                    estimate: least,
+                    limit: node_limit,
+                });
             }
             let end = self.affordable(index, units, left);
             self.run_units(index, self.units_done..end)
@@ -158,9 +166,7 @@ impl Run {
     fn run_units(&mut self, index: usize, units: Range<usize>) -> Result<(), String> {
         let program = self.program.clone();
         match &program.steps[index].work {
-            Work::Native(operator) => {
-                self.run_native(&program, index, &**operator, units)
-            }
+            Work::Native(operator) => self.run_native(&program, index, &**operator, units),
             Work::Tract(node) => self.run_tract(&program, index, *node),
         }
     }
@@ -227,7 +233,10 @@ impl Run {
             return Ok(tensor.into_tvalue());
         }
         if tensor.datum_type() == DatumType::TDim {
-            return Ok(numbers(&tensor, &self.layout.symbols).and_then(|t| Ok(t.cast_to_dt(datum_type)?.into_owned())).map_err(error)?.into_tvalue());
+            return Ok(numbers(&tensor, &self.layout.symbols)
+                .and_then(|t| Ok(t.cast_to_dt(datum_type)?.into_owned()))
+                .map_err(error)?
+                .into_tvalue());
         }
         Ok(tensor.cast_to_dt(datum_type).map_err(error)?.into_owned().into_tvalue())
     }

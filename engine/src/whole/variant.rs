@@ -1,7 +1,7 @@
 //! A model optimised by tract for some sizes of its inputs, and how it is made, phase by phase.
 
-use crate::onnx::{Graph, Sizes};
 use crate::error::tract;
+use crate::onnx::{Graph, Sizes};
 use crate::{ElementType, EngineError, TensorSpec, cost};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

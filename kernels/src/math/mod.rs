@@ -94,9 +94,8 @@ pub fn exp_of_difference(x: f32) -> f32 {
 }
 
 /// log(1 + f) = f - f^2 / 2 + f^3 P(f) on sqrt(1/2) - 1 <= f <= sqrt(2) - 1, relative error 0.1 x 2^-24.
-pub(crate) const LOG: [u32; 8] = [
-    0x3eaa_aaaa, 0xbe80_0113, 0x3e4c_d00e, 0xbe2a_3945, 0x3e11_6c97, 0xbe06_c121, 0x3e02_af62, 0xbd9c_64ea,
-];
+pub(crate) const LOG: [u32; 8] =
+    [0x3eaa_aaaa, 0xbe80_0113, 0x3e4c_d00e, 0xbe2a_3945, 0x3e11_6c97, 0xbe06_c121, 0x3e02_af62, 0xbd9c_64ea];
 /// Bits of sqrt(1/2).
 pub(crate) const SQRT_HALF_BITS: u32 = 0x3f35_04f3;
 

@@ -87,7 +87,12 @@ pub fn log<V: Lanes>(x: V) -> V {
 
 /// See [`super::odd_rational`].
 #[inline(always)]
-fn odd_rational<V: Lanes, const P: usize, const Q: usize>(x: V, fit: &([u32; P], [u32; Q]), last: f32, limit: f32) -> V {
+fn odd_rational<V: Lanes, const P: usize, const Q: usize>(
+    x: V,
+    fit: &([u32; P], [u32; Q]),
+    last: f32,
+    limit: f32,
+) -> V {
     let z = x.mul(x).at_most(V::splat(last));
     let above = x.mul(polynomial(z, &fit.0));
     let mut below = z.add(V::splat_bits(fit.1[Q - 1]));

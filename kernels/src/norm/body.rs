@@ -65,7 +65,12 @@ pub fn rms<V: Lanes>(norm: &RmsNorm, input: Option<&[f32]>, output: &mut [f32]) 
 
 /// See [`GroupNorm::run`].
 pub fn group<V: Lanes>(norm: &GroupNorm, input: &[f32], groups: Range<usize>, output: &mut [f32]) {
-    assert!(norm.groups > 0 && norm.channels.is_multiple_of(norm.groups), "{} groups of {}", norm.groups, norm.channels);
+    assert!(
+        norm.groups > 0 && norm.channels.is_multiple_of(norm.groups),
+        "{} groups of {}",
+        norm.groups,
+        norm.channels
+    );
     let elements = norm.elements();
     let input = &input[groups.start * elements..groups.end * elements];
     assert_eq!(input.len(), output.len(), "input and output differ in length");

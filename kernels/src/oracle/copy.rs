@@ -39,7 +39,8 @@ pub fn check(seed: u64) -> Result<u32, String> {
     for _ in 0..150 {
         // Any strides for the input: repeated, backwards, with steps. Room around the elements in the output.
         let rank = numbers.below(5);
-        let dims: Vec<usize> = (0..rank).map(|_| [0, 1, 2, 3, 5, 8, 17][numbers.below(70).div_ceil(10).min(6)]).collect();
+        let dims: Vec<usize> =
+            (0..rank).map(|_| [0, 1, 2, 3, 5, 8, 17][numbers.below(70).div_ceil(10).min(6)]).collect();
         let mut input = Layout { offset: 0, strides: [0; copy::MAX_RANK] };
         let mut length = 1;
         for axis in 0..rank {

@@ -9,14 +9,14 @@ mod copy;
 mod depthwise;
 mod gemm;
 mod image;
+mod int8;
 mod norm;
 mod pointwise;
 mod pool;
-mod reduce;
-mod softmax;
-mod int8;
 mod qconv;
 mod quantise;
+mod reduce;
+mod softmax;
 
 /// Compares a family's bodies on inputs made from a seed. Tells how many comparisons were made, or the first value that
 /// differs.

@@ -43,7 +43,8 @@ pub fn check(seed: u64) -> Result<u32, String> {
             checked += 6;
         }
     }
-    for (images, groups, channels, pixels) in [(1, 1, 1, 1), (2, 2, 6, 15), (1, 3, 3, 49), (2, 1, 4, 64), (1, 2, 2, 0)] {
+    for (images, groups, channels, pixels) in [(1, 1, 1, 1), (2, 2, 6, 15), (1, 3, 3, 49), (2, 1, 4, 64), (1, 2, 2, 0)]
+    {
         let input = numbers.floats(images * channels * pixels);
         let (weight, bias) = (numbers.floats(channels), numbers.floats(channels));
         let group = GroupNorm { groups, channels, pixels, weight: &weight, bias: &bias, epsilon: 1e-5 };

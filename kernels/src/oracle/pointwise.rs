@@ -138,7 +138,11 @@ fn chains(numbers: &mut Numbers) -> Result<u32, String> {
                         let gates = [Unary::Silu, Unary::Gelu, Unary::GeluTanh, Unary::Sigmoid];
                         let gate = Step::Unary(gates[numbers.below(gates.len())]);
                         let pair = [gate, Step::Binary(Binary::Mul, with)];
-                        steps.extend(if numbers.below(2) == 0 { pair } else { [Step::Binary(Binary::Add, with), gate] });
+                        steps.extend(if numbers.below(2) == 0 {
+                            pair
+                        } else {
+                            [Step::Binary(Binary::Add, with), gate]
+                        });
                     }
                     _ => steps.push(Step::Binary(function, with)),
                 }

@@ -50,7 +50,9 @@ pub fn check(seed: u64) -> Result<u32, String> {
                 let case = format!("{kind:?}, {case}");
                 let mut reference = vec![0.0; results];
                 reduce::naive::reduce(kind, &input, axes, &mut reference);
-                for (name, body) in [("portable", reduce::portable::reduce as fn(_, &_, _, _, &mut _)), ("selected", reduce::reduce)] {
+                for (name, body) in
+                    [("portable", reduce::portable::reduce as fn(_, &_, _, _, &mut _)), ("selected", reduce::reduce)]
+                {
                     let mut output = vec![9.0; results];
                     let (head, tail) = output.split_at_mut(cut);
                     body(kind, &input[..], axes, cut..results, tail);

@@ -49,8 +49,7 @@ fn causality(numbers: &mut Numbers) -> Result<u32, String> {
     let columns = queries + past;
     let input = numbers.floats(queries * columns);
     let hidden = |index: usize| index % columns > past + index / columns;
-    let values: Vec<f32> =
-        (0..input.len()).map(|index| if hidden(index) { f32::NEG_INFINITY } else { 0.0 }).collect();
+    let values: Vec<f32> = (0..input.len()).map(|index| if hidden(index) { f32::NEG_INFINITY } else { 0.0 }).collect();
     let mask = Some(Mask { values: &values, rows: queries, repeat: 1 });
     let [mut masked, mut causal] = [vec![9.0; input.len()], vec![9.0; input.len()]];
     Softmax { mask, ..Softmax::new(columns) }.run(&input, 0..queries, &mut masked);

@@ -32,7 +32,9 @@ impl fmt::Display for ShapeError {
             Self::Dimension { axis, operand, output } => {
                 write!(f, "dimension {axis} of the output is {output}, of an operand {operand}")
             }
-            Self::Elements { needed, got } => write!(f, "an operand has {got} elements of {needed} that its shape needs"),
+            Self::Elements { needed, got } => {
+                write!(f, "an operand has {got} elements of {needed} that its shape needs")
+            }
             Self::InPlace => write!(f, "only the input of a chain can be in place"),
             Self::InnerStride { stride } => {
                 write!(f, "stride {stride} in the last dimension: only 0 and 1 are possible")
@@ -432,9 +434,10 @@ fn collapse(shape: &[usize], operands: &mut [(Operand, usize)]) -> Result<Grid, 
             continue;
         }
         let joins = place < MAX_RANK
-            && operands.iter().zip(&merged).all(|((operand, _), strides)| {
-                Some(operand.strides[axis]) == strides[place].checked_mul(outer[place])
-            });
+            && operands
+                .iter()
+                .zip(&merged)
+                .all(|((operand, _), strides)| Some(operand.strides[axis]) == strides[place].checked_mul(outer[place]));
         if joins {
             outer[place] =
                 outer[place].checked_mul(dimension).ok_or(ShapeError::Elements { needed: usize::MAX, got: 0 })?;

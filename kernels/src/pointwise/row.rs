@@ -1,8 +1,8 @@
 //! Passes over one row, for kernels that need them between others.
 
 use super::driver::{self, Pass, Segment};
-use super::fused::{self, PARAMETERS};
 use super::estimate;
+use super::fused::{self, PARAMETERS};
 use crate::lanes::Lanes;
 
 unsafe fn run<V: Lanes, F: fused::Function>(

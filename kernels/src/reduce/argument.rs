@@ -31,14 +31,7 @@ pub fn arg(kind: Extreme, input: &[f32], axes: Axes, last: bool, range: Range<us
 }
 
 /// See [`arg`]; the arguments are checked.
-pub fn body<V: Lanes>(
-    kind: Extreme,
-    input: &[f32],
-    axes: Axes,
-    last: bool,
-    range: Range<usize>,
-    output: &mut [i64],
-) {
+pub fn body<V: Lanes>(kind: Extreme, input: &[f32], axes: Axes, last: bool, range: Range<usize>, output: &mut [i64]) {
     assert!(axes.reduced > 0, "the extreme of no elements");
     for (index, place) in range.zip(output) {
         let mut extreme = [0.0];

@@ -53,12 +53,7 @@ pub fn rows() -> Vec<Row> {
                 &[(Some(Binary::Mul), &[1], None), (Some(Binary::Add), &[1], None)],
                 4.0,
             ),
-            chain(
-                "residual relu",
-                shape,
-                &[(Some(Binary::Add), full, None), (None, full, Some(Unary::Relu))],
-                4.0,
-            ),
+            chain("residual relu", shape, &[(Some(Binary::Add), full, None), (None, full, Some(Unary::Relu))], 4.0),
             chain("silu gate", shape, &[(None, full, Some(Unary::Silu)), (Some(Binary::Mul), full, None)], 25.0),
             chain("bias gelu", shape, &[(Some(Binary::Add), &[1], None), (None, full, Some(Unary::Gelu))], 28.0),
         ]);
@@ -96,8 +91,11 @@ fn chain(name: &str, shape: [usize; 2], described: &[Described], asked: f64) -> 
             .map(|((binary, kept, unary), data)| match (binary, unary) {
                 (Some(function), _) => {
                     let skipped = shape.len() - kept.len();
-                    let dims: Vec<usize> =
-                        kept.iter().enumerate().map(|(axis, keep)| if *keep == 1 { shape[skipped + axis] } else { 1 }).collect();
+                    let dims: Vec<usize> = kept
+                        .iter()
+                        .enumerate()
+                        .map(|(axis, keep)| if *keep == 1 { shape[skipped + axis] } else { 1 })
+                        .collect();
                     Step::Binary(*function, Operand::broadcast(data, &dims, &shape).expect("an operand"))
                 }
                 (None, Some(function)) => Step::Unary(*function),

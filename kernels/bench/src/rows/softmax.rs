@@ -16,15 +16,7 @@ pub fn rows() -> Vec<Row> {
     rows
 }
 
-fn softmax(
-    name: &str,
-    rows: usize,
-    columns: usize,
-    scale: f32,
-    masked: bool,
-    log: bool,
-    asked: f64,
-) -> Row {
+fn softmax(name: &str, rows: usize, columns: usize, scale: f32, masked: bool, log: bool, asked: f64) -> Row {
     fn make(columns: usize, scale: f32, values: Option<&[f32]>, log: bool) -> Softmax<'_> {
         let mask = values.map(|values| Mask { values, rows: 1, repeat: 1 });
         Softmax { scale, mask, log, ..Softmax::new(columns) }
