@@ -247,6 +247,9 @@ impl Loader {
         mut build: Box<ProgramBuild>,
         reading: Option<Reading>,
     ) -> Result<Phase, EngineError> {
+        if reading.is_none() && !build.stream(&graph.tensors, &*self.files)? {
+            return Ok(Phase::Pack(graph, build, None));
+        }
         let mut reading = reading.unwrap_or_else(|| {
             let indices = build.needs();
             let tensors = indices.iter().map(|index| graph.tensors[*index].clone()).collect();

@@ -8,6 +8,7 @@ pub(crate) mod dims;
 pub(crate) mod fuse;
 pub(crate) mod import;
 pub(crate) mod layout;
+mod typing;
 pub(crate) mod weights;
 
 use crate::error::tract;
@@ -15,7 +16,7 @@ use crate::ops::Op;
 use crate::{EngineError, onnx};
 use dims::{Dim, DimTable};
 use std::sync::Arc;
-use tract_onnx::prelude::{DatumType, Framework, InferenceModelExt, Tensor};
+use tract_onnx::prelude::{DatumType, Framework, Tensor};
 use tract_onnx::tract_core::internal::{TDim, TypedModel};
 
 /// Types a decoded graph, with free sizes as symbols and its weights as inputs, and lowers it. Fails when tract can't type
@@ -25,7 +26,7 @@ pub(crate) fn lower(decoded: &mut onnx::Graph) -> Result<(Graph, Arc<TypedModel>
     decoded.set_sizes(&onnx::Sizes::Any);
     let onnx = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
     let model = tract(PLACE, onnx.model_for_proto_model(&decoded.proto))?;
-    let model = tract("finding types and shapes", model.into_typed())?;
+    let model = tract("finding types and shapes", typing::into_typed(model))?;
     let mut graph = import::import(&model, decoded.inputs.len())?;
     graph.dims.check(&model, decoded.inputs.len())?;
     fuse::fuse(&mut graph);

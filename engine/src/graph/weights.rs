@@ -5,12 +5,23 @@ use super::{Graph, Source, ValueId, single_precision};
 use crate::EngineError;
 use crate::error::tract;
 use crate::ops::Op;
+use onnx_kernels::conv::Filter;
 use onnx_kernels::gemm::PackedMatrix;
 use onnx_kernels::matrix::MatrixRef;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tract_onnx::prelude::{DatumType, IntoArcTensor, IntoTValue, TVec, Tensor};
 use tract_onnx::tract_core::internal::TypedModel;
+
+/// A weight in the form its kernel reads, or on its way there.
+#[derive(Debug)]
+pub(crate) enum Packed {
+    /// A matrix given row by row.
+    Rows(PackedMatrix),
+    /// A matrix given column by column.
+    Columns(PackedMatrix),
+    Filter(Filter),
+}
 
 /// Evaluates weights from the stored tensors that are loaded.
 pub(crate) struct Weights<'a> {
@@ -20,6 +31,8 @@ pub(crate) struct Weights<'a> {
     /// Matrices that are packed already, by the value they are packed from and whether it was transposed. A weight that
     /// several operators use is kept once.
     pub matrices: &'a mut BTreeMap<(ValueId, bool), Arc<PackedMatrix>>,
+    /// The filter that was packed while it was read, if the operator's was.
+    pub filter: Option<Filter>,
 }
 
 /// The stored tensors that a weight is made of, in order.
@@ -74,15 +87,16 @@ impl Weights<'_> {
         Ok(F32s(tensor))
     }
 
-    /// A weight as a packed matrix. `shape` tells its rows and columns as it is stored, and whether the product takes it
-    /// transposed.
+    /// A weight as a packed matrix: of `rows` and `columns` as it is stored, which the product takes as they are or
+    /// `transposed`.
     pub fn packed_matrix(
         &mut self,
         graph: &Graph,
         value: ValueId,
-        shape: impl FnOnce() -> (usize, usize, bool),
+        rows: usize,
+        columns: usize,
+        transposed: bool,
     ) -> Result<Arc<PackedMatrix>, EngineError> {
-        let (rows, columns, transposed) = shape();
         if let Some(packed) = self.matrices.get(&(value, transposed)) {
             return Ok(packed.clone());
         }

@@ -4,7 +4,7 @@ use super::window::Windowed;
 use super::{CALL_INSTRUCTIONS, Call, Op, Operator, Shapes};
 use crate::EngineError;
 use crate::graph::import::Lowering;
-use crate::graph::weights::Weights;
+use crate::graph::weights::{Packed, Weights};
 use crate::graph::{Graph, Node, ValueId};
 use onnx_kernels::conv::{self, Filter};
 use onnx_kernels::depthwise::{self, DepthwiseFilter};
@@ -51,6 +51,21 @@ pub(crate) fn lower(lowering: &mut Lowering<'_>, op: &cnn::Conv) -> Option<Value
 }
 
 impl Conv {
+    fn is_depthwise(&self) -> bool {
+        self.group > 1 && self.group == self.channels && self.group == self.output_channels
+    }
+
+    /// See [`Op::streamed`].
+    pub fn streamed(&self, node: &Node) -> Option<(ValueId, Packed, usize, usize)> {
+        if self.is_depthwise() {
+            return None;
+        }
+        let (kernel, outputs) = (self.window.kernel, self.output_channels);
+        let filter = Filter::zeros(kernel, self.channels, outputs, self.group);
+        let row = self.channels / self.group * kernel[0] * kernel[1];
+        Some((node.inputs[1], Packed::Filter(filter), row, outputs))
+    }
+
     pub fn pack(
         &self,
         graph: &Graph,
@@ -63,12 +78,15 @@ impl Conv {
             true => Some(weights.f32(graph, node.inputs[2])?.to_vec()),
             false => None,
         };
+        if let Some(filter) = weights.filter.take() {
+            return Ok(Box::new(PackedConv { conv: self.clone(), body: Body::Dense(filter), bias }));
+        }
         let values = weights.f32(graph, node.inputs[1])?;
         let expected = output_channels * (channels / group) * kernel[0] * kernel[1];
         if values.len() != expected {
             return Err(EngineError::wrong_length(&*node.name, 4 * expected as u64, 4 * values.len() as u64));
         }
-        let body = if group > 1 && group == channels && group == output_channels {
+        let body = if self.is_depthwise() {
             Body::Depthwise(DepthwiseFilter::from_oihw(&values, kernel, channels))
         } else {
             Body::Dense(Filter::from_oihw(&values, kernel, channels, output_channels, group))

@@ -4,7 +4,7 @@
 use super::{CALL_INSTRUCTIONS, Call, Op, Operator, Shapes};
 use crate::EngineError;
 use crate::graph::import::Lowering;
-use crate::graph::weights::Weights;
+use crate::graph::weights::{Packed, Weights};
 use crate::graph::{Graph, Node, ValueId};
 use onnx_kernels::gemm::{self, PackedMatrix, PackedRef};
 use onnx_kernels::matrix::{Clamp, Epilogue, MatrixMut, MatrixRef};
@@ -45,6 +45,26 @@ impl MatMul {
         }
     }
 
+    /// Rows and columns of B as it is stored.
+    fn b_shape(&self, graph: &Graph, node: &Node) -> Option<(usize, usize)> {
+        let shape = graph.known_shape(node.inputs[1])?;
+        let split = if self.b_transposed { self.n } else { self.k };
+        Some((shape[..split].iter().product(), shape[split..].iter().product()))
+    }
+
+    /// See [`Op::streamed`].
+    pub fn streamed(&self, graph: &Graph, node: &Node) -> Option<(ValueId, Packed, usize, usize)> {
+        if self.batch > 0 {
+            return None;
+        }
+        let (rows, columns) = self.b_shape(graph, node)?;
+        let packed = match self.b_transposed {
+            true => Packed::Columns(PackedMatrix::zeros(columns, rows)),
+            false => Packed::Rows(PackedMatrix::zeros(rows, columns)),
+        };
+        Some((node.inputs[1], packed, columns, rows))
+    }
+
     pub fn pack(
         &self,
         graph: &Graph,
@@ -58,14 +78,10 @@ impl MatMul {
             }
             return Ok(Box::new(self.clone()));
         }
-        let shape = graph
-            .known_shape(node.inputs[1])
+        let (rows, columns) = self
+            .b_shape(graph, node)
             .ok_or_else(|| EngineError::invalid(&*node.name, "its weights have no known shape"))?;
-        let matrix = weights.packed_matrix(graph, node.inputs[1], || {
-            let split = if self.b_transposed { self.n } else { self.k };
-            let (rows, columns) = (shape[..split].iter().product(), shape[split..].iter().product());
-            (rows, columns, self.b_transposed)
-        })?;
+        let matrix = weights.packed_matrix(graph, node.inputs[1], rows, columns, self.b_transposed)?;
         let bias = match self.has_bias {
             true => Some(weights.f32(graph, node.inputs[2])?.to_vec()),
             false => None,

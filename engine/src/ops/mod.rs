@@ -18,8 +18,8 @@ pub(crate) mod window;
 
 use crate::EngineError;
 use crate::graph::dims::Dim;
-use crate::graph::weights::Weights;
-use crate::graph::{Graph, Node};
+use crate::graph::weights::{Packed, Weights};
+use crate::graph::{Graph, Node, ValueId};
 use std::ops::Range;
 
 /// An operator and its attributes. Which inputs each has is told in its file.
@@ -149,6 +149,16 @@ impl Op {
         };
         let is_weight = |index: &usize| node.inputs.get(*index).is_some_and(|input| graph.values[*input].is_weight);
         wanted.iter().copied().filter(is_weight).collect()
+    }
+
+    /// The weight that can be packed while it is read: its value, an empty packed form, and how many consecutive elements
+    /// of the tensor are a row of it. `None` when the operator has none, or none of a known shape.
+    pub fn streamed(&self, graph: &Graph, node: &Node) -> Option<(ValueId, Packed, usize, usize)> {
+        match self {
+            Op::Conv(conv) => conv.streamed(node),
+            Op::MatMul(matmul) => matmul.streamed(graph, node),
+            _ => None,
+        }
     }
 
     /// The operator with the weights it packs. Fails when a weight is not as it must be.

@@ -1,10 +1,13 @@
 //! Makes a [`Program`] from a graph, step by step, with the weights of one step at a time.
 
+use super::stream::{Buffer, Stream};
 use super::{Home, Program, Slot, SlotId, Step, Work};
-use crate::EngineError;
-use crate::graph::weights::{Weights, stored_tensors};
+use crate::graph::weights::{Packed, Weights, stored_tensors};
 use crate::graph::{Graph, Source, ValueId};
+use crate::onnx::StoredTensor;
 use crate::ops::Op;
+use crate::{EngineError, ModelFiles};
+use onnx_kernels::conv::Filter;
 use onnx_kernels::gemm::PackedMatrix;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,6 +25,12 @@ pub(crate) struct Build {
     slots: BTreeMap<ValueId, SlotId>,
     steps: Vec<Step>,
     matrices: BTreeMap<(ValueId, bool), Arc<PackedMatrix>>,
+    /// The next step's weight, while it is read.
+    stream: Option<(usize, ValueId, Stream)>,
+    buffer: Buffer,
+    filter: Option<Filter>,
+    /// Whether the next step's weight has been looked at.
+    streamed: bool,
 }
 
 impl Build {
@@ -34,6 +43,10 @@ impl Build {
             slots: BTreeMap::new(),
             steps: Vec::new(),
             matrices: BTreeMap::new(),
+            stream: None,
+            buffer: Buffer::default(),
+            filter: None,
+            streamed: false,
         };
         build.skip_weights();
         build
@@ -44,6 +57,54 @@ impl Build {
         (self.next, self.graph.nodes.len() + 1)
     }
 
+    /// Reads and packs a piece of the next step's weight, where that can be packed while it is read. True when there is
+    /// nothing left to do so.
+    pub fn stream(&mut self, tensors: &[StoredTensor], files: &dyn ModelFiles) -> Result<bool, EngineError> {
+        if !self.streamed {
+            self.streamed = true;
+            self.stream = self.find_stream(tensors);
+        }
+        let Some((stored, _, stream)) = &mut self.stream else { return Ok(true) };
+        if !stream.step(&tensors[*stored], files, &mut self.buffer)? {
+            return Ok(false);
+        }
+        if let Some((_, value, stream)) = self.stream.take() {
+            match stream.finish() {
+                Packed::Rows(matrix) => {
+                    self.matrices.insert((value, false), Arc::new(matrix));
+                }
+                Packed::Columns(matrix) => {
+                    self.matrices.insert((value, true), Arc::new(matrix));
+                }
+                Packed::Filter(filter) => self.filter = Some(filter),
+            }
+        }
+        Ok(true)
+    }
+
+    fn find_stream(&self, tensors: &[StoredTensor]) -> Option<(usize, ValueId, Stream)> {
+        let node = self.graph.nodes.get(self.next)?.as_ref()?;
+        let weight = *node.inputs.get(1)?;
+        let Source::Stored(stored) = self.graph.values[weight].source else { return None };
+        if self.is_packed(weight) || !Stream::takes(&tensors[stored]) {
+            return None;
+        }
+        let (value, packed, row_elements, rows) = node.op.streamed(&self.graph, node)?;
+        Some((stored, value, Stream::new(packed, row_elements, rows)))
+    }
+
+    /// Whether the next step's operator finds this value packed.
+    fn is_packed(&self, value: ValueId) -> bool {
+        let Some(Some(node)) = self.graph.nodes.get(self.next) else { return false };
+        let is_weight = node.inputs.get(1) == Some(&value);
+        is_weight
+            && match &node.op {
+                Op::Conv(_) => self.filter.is_some(),
+                Op::MatMul(matmul) => matmul.batch == 0 && self.matrices.contains_key(&(value, matmul.b_transposed)),
+                _ => false,
+            }
+    }
+
     /// The stored tensors that the next [`Build::advance`] needs.
     pub fn needs(&self) -> Vec<usize> {
         let mut needed = Vec::new();
@@ -52,7 +113,8 @@ impl Build {
             None => self.graph.outputs.clone(),
         };
         for value in all {
-            let is_known = self.slots.contains_key(&value);
+            // What is packed already is not read again.
+            let is_known = self.slots.contains_key(&value) || self.is_packed(value);
             if self.graph.values[value].is_weight && !is_known {
                 stored_tensors(&self.graph, value, &mut needed);
             }
@@ -62,7 +124,8 @@ impl Build {
 
     /// Makes the next step, with the stored tensors that it needs; the program after the last.
     pub fn advance(&mut self, stored: BTreeMap<usize, Arc<Tensor>>) -> Result<Option<Program>, EngineError> {
-        let mut weights = Weights { model: &self.model, stored, matrices: &mut self.matrices };
+        let filter = self.filter.take();
+        let mut weights = Weights { model: &self.model, stored, matrices: &mut self.matrices, filter };
         let Some(node) = self.graph.nodes.get(self.next) else {
             let outputs = self.graph.outputs.clone();
             let outputs = outputs
@@ -105,6 +168,7 @@ impl Build {
             }
         }
         self.next += 1;
+        self.streamed = false;
         self.skip_weights();
         Ok(None)
     }

@@ -6,6 +6,7 @@
 pub(crate) mod build;
 pub(crate) mod memory;
 pub(crate) mod run;
+mod stream;
 
 use crate::graph::dims::{Dim, DimTable};
 use crate::ops::Operator;
