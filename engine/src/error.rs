@@ -1,6 +1,7 @@
 //! The engine's errors: each names the place and the value.
 
 use crate::ElementType;
+use tract_onnx::prelude::TractResult;
 
 /// A read that the source of bytes refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -78,4 +79,9 @@ impl EngineError {
     pub(crate) fn invalid(place: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Invalid { place: place.into(), reason: reason.into() }
     }
+}
+
+/// tract's error, whose text names node and values, as ours.
+pub(crate) fn tract<T>(place: &str, result: TractResult<T>) -> Result<T, EngineError> {
+    result.map_err(|error| EngineError::invalid(place, format!("{error:#}")))
 }

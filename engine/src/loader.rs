@@ -2,15 +2,22 @@
 //!
 //! 1. Walk: the ONNX file is passed field by field and sorted into graph and weights.
 //! 2. The graph is decoded and checked.
-//! 3. Weights: each is read straight from its range into its own buffer, the only copy of it on the heap.
-//! 4. The graph goes to tract, with the weights in it as constants: parse, type, declutter, optimise, plan. Each of
-//!    these is one call into tract that can't pause. While it optimises, tract packs the weights for its kernels and
-//!    for that time holds both forms.
+//! 3. tract types the graph, with the weights as inputs of it and free sizes as symbols, and it is lowered to a list of
+//!    steps. This can't pause; its cost grows with the nodes, not with the weights.
+//! 4. Step by step, the weights it needs are read from their ranges and packed into the form its kernel reads: never more
+//!    than one step's weights are on the heap in plain form.
+//!
+//! A graph that can't be typed that way goes to tract whole, see [`crate::whole`]: all weights are read, and tract then
+//! parses, types, simplifies, optimises and plans, each in one call that can't pause.
 
 use crate::onnx::{Graph, Sizes, Walk};
-use crate::variant::{Build, Parts, Variant};
+use crate::plan::{Body, ProgramBody};
+use crate::program::Program;
+use crate::program::build::Build as ProgramBuild;
 use crate::weights::WeightReader;
-use crate::{EngineError, Meter, ModelFiles, Plan, Step};
+use crate::whole::Whole;
+use crate::whole::variant::{Build, Parts, Variant};
+use crate::{ElementType, EngineError, Meter, ModelFiles, Plan, Step, TensorSpec, graph};
 use std::sync::Arc;
 
 /// Work between two looks at the meter while walking: fields of the graph.
@@ -22,10 +29,10 @@ pub struct LoadOptions {
     pub free_dimensions: FreeDimensions,
 }
 
-/// What to make of dimensions of the inputs that the file leaves free (a batch, mostly).
+/// What to make of dimensions of the inputs that the file leaves free (a batch, mostly), where tract runs the graph whole.
+/// A program of ours takes any sizes.
 ///
-/// tract optimises better for sizes it knows: EfficientNet-Lite0 takes a third of the instructions. A variant takes
-/// time to load and has its own form of the weights in memory.
+/// tract optimises better for sizes it knows. A variant takes time to load and has its own form of the weights in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FreeDimensions {
     /// A variant for all of them being 1 and one for any sizes. Where tract can't make the latter (it loses track of
@@ -48,6 +55,8 @@ pub struct Loader {
     /// Variants to make after the current one.
     to_do: Vec<Sizes>,
     variants: Vec<Variant>,
+    /// Why the graph could not be lowered.
+    lowering_error: Option<EngineError>,
     /// Why the last variant could not be made.
     variant_error: Option<EngineError>,
     /// What each phase took of the first variant that was made.
@@ -60,11 +69,19 @@ pub struct Loader {
 enum Phase {
     Walk(Walk),
     Decode(Walk),
+    Type(Box<Graph>),
+    Pack(Box<Graph>, Box<ProgramBuild>, Option<Reading>),
     Weights(Box<Graph>, Box<WeightReader>),
     Build(Box<Parts>, Build),
     Done(Arc<Plan>),
     /// A step failed; so does every later one.
     Failed(EngineError),
+}
+
+/// Stored tensors being read for a step: their indices, and the reader.
+struct Reading {
+    indices: Vec<usize>,
+    reader: WeightReader,
 }
 
 impl Loader {
@@ -82,6 +99,7 @@ impl Loader {
             weight_bytes,
             to_do: Vec::new(),
             variants: Vec::new(),
+            lowering_error: None,
             variant_error: None,
             phase_instructions: [0; Build::PHASES],
             phases_done: 0,
@@ -121,7 +139,7 @@ impl Loader {
 
     /// Whether the next [`Loader::step`] is a phase that can't pause: give it a message of its own.
     pub fn next_phase_is_indivisible(&self) -> bool {
-        matches!(self.phase, Phase::Decode(_) | Phase::Build(..))
+        matches!(self.phase, Phase::Decode(_) | Phase::Type(_) | Phase::Build(..))
     }
 
     /// The plan, once [`Step::Done`].
@@ -143,7 +161,11 @@ impl Loader {
         let phase = bytes / 8 + 1;
         let bytes_done = match &self.phase {
             Phase::Walk(walk) => walk.position().min(file_bytes),
-            Phase::Decode(_) => file_bytes,
+            Phase::Decode(_) | Phase::Type(_) => file_bytes,
+            Phase::Pack(_, build, _) => {
+                let (done, total) = build.progress();
+                file_bytes + (u128::from(self.weight_bytes) * done as u128 / total as u128) as u64
+            }
             Phase::Weights(_, reader) => file_bytes + reader.bytes_done().min(self.weight_bytes),
             _ => bytes,
         };
@@ -157,6 +179,8 @@ impl Loader {
         let next = match phase {
             Phase::Walk(walk) => self.walk(walk),
             Phase::Decode(walk) => self.decode(walk),
+            Phase::Type(graph) => self.type_graph(graph),
+            Phase::Pack(graph, build, reading) => self.pack(graph, build, reading),
             Phase::Weights(graph, reader) => self.read_weights(graph, reader),
             Phase::Build(parts, build) => self.build(parts, build, meter),
             Phase::Done(plan) => Ok(Phase::Done(plan)),
@@ -190,16 +214,74 @@ impl Loader {
             let (node, operator, reason) = (first.node, first.operator, first.reason);
             return Err(EngineError::Unsupported { node, operator, reason });
         }
-        self.to_do = match self.options.free_dimensions {
-            _ if !graph.has_free_dims() => vec![Sizes::One],
-            FreeDimensions::OneAndAny => vec![Sizes::Any, Sizes::One],
-            FreeDimensions::One => vec![Sizes::One],
-            FreeDimensions::Any => vec![Sizes::Any],
-        };
-        self.phases_total = 1 + (Build::PHASES * self.to_do.len()) as u64;
         self.phases_done = 1;
-        let reader = WeightReader::new(std::mem::take(&mut graph.tensors));
-        Ok(Phase::Weights(Box::new(graph), Box::new(reader)))
+        Ok(Phase::Type(Box::new(graph)))
+    }
+
+    /// Types the graph with free sizes as symbols and lowers it; where that can't be done, prepares to run it whole.
+    fn type_graph(&mut self, mut graph: Box<Graph>) -> Result<Phase, EngineError> {
+        match graph::lower(&mut graph) {
+            Ok((lowered, model)) => {
+                self.phases_done = self.phases_total;
+                Ok(Phase::Pack(graph, Box::new(ProgramBuild::new(lowered, model)), None))
+            }
+            Err(error) => {
+                self.lowering_error = Some(error);
+                self.to_do = match self.options.free_dimensions {
+                    _ if !graph.has_free_dims() => vec![Sizes::One],
+                    FreeDimensions::OneAndAny => vec![Sizes::Any, Sizes::One],
+                    FreeDimensions::One => vec![Sizes::One],
+                    FreeDimensions::Any => vec![Sizes::Any],
+                };
+                self.phases_total = 1 + (Build::PHASES * self.to_do.len()) as u64;
+                let reader = WeightReader::new(std::mem::take(&mut graph.tensors));
+                Ok(Phase::Weights(graph, Box::new(reader)))
+            }
+        }
+    }
+
+    /// Reads a piece of what the next step needs, or makes the step.
+    fn pack(
+        &mut self,
+        graph: Box<Graph>,
+        mut build: Box<ProgramBuild>,
+        reading: Option<Reading>,
+    ) -> Result<Phase, EngineError> {
+        if reading.is_none() && !build.stream(&graph.tensors, &*self.files)? {
+            return Ok(Phase::Pack(graph, build, None));
+        }
+        let mut reading = reading.unwrap_or_else(|| {
+            let indices = build.needs();
+            let tensors = indices.iter().map(|index| graph.tensors[*index].clone()).collect();
+            Reading { indices, reader: WeightReader::new(tensors) }
+        });
+        if !reading.reader.step(&*self.files)? {
+            return Ok(Phase::Pack(graph, build, Some(reading)));
+        }
+        let tensors = reading.reader.into_tensors().into_iter().map(|(_, tensor)| graph::single_precision(tensor));
+        let stored = reading.indices.into_iter().zip(tensors).collect();
+        let Some(program) = build.advance(stored)? else { return Ok(Phase::Pack(graph, build, None)) };
+        let plan = Arc::new(self.program_plan(&graph, program)?);
+        Ok(Phase::Done(plan))
+    }
+
+    fn program_plan(&self, graph: &Graph, program: Program) -> Result<Plan, EngineError> {
+        let inputs = graph.specs(&Sizes::Any);
+        let declared = graph.declared_outputs();
+        let typed = program.outputs.iter().zip(&program.model.outputs).zip(&declared);
+        let outputs = typed.map(|((slot, outlet), declared)| {
+            let value = &program.values[*slot];
+            let fact = crate::error::tract("planning", program.model.outlet_fact(*outlet))?;
+            let element_type = ElementType::from_tract(fact.datum_type).ok_or_else(|| {
+                let reason = format!("its elements are of type {:?}", fact.datum_type);
+                EngineError::invalid(format!("output {:?}", declared.name), reason)
+            })?;
+            let shape = value.dims.iter().map(|dim| dim.known().map(|size| size as u64)).collect();
+            Ok(TensorSpec { name: declared.name.clone(), element_type, shape })
+        });
+        let outputs = outputs.collect::<Result<Vec<_>, EngineError>>()?;
+        let dims = graph.inputs.iter().map(|input| input.dims.clone()).collect();
+        Ok(Plan::new(Body::Program(ProgramBody::new(program)), inputs, outputs, dims, self.weight_bytes))
     }
 
     fn read_weights(&mut self, graph: Box<Graph>, mut reader: Box<WeightReader>) -> Result<Phase, EngineError> {
@@ -255,9 +337,24 @@ impl Loader {
             return Err(error.clone());
         }
         let dims = parts.graph.inputs.iter().map(|input| input.dims.clone()).collect();
-        let parts = failed.map(|_| *parts);
         let variants = std::mem::take(&mut self.variants);
-        let plan = Plan::new(variants, dims, self.weight_bytes, self.phase_instructions, parts)?;
-        Ok(Phase::Done(Arc::new(plan)))
+        let Some(widest) = variants.last() else { return Err(EngineError::invalid("planning", "there is no variant")) };
+        let (mut inputs, mut outputs) = (widest.inputs.clone(), widest.outputs.clone());
+        let parts = failed.map(|_| *parts);
+        if let Some(parts) = &parts {
+            inputs = parts.graph.specs(&Sizes::Any);
+            // Sizes of the outputs may depend on those of the inputs in any way.
+            for (output, declared) in outputs.iter_mut().zip(parts.graph.declared_outputs()) {
+                if declared.shape.len() == output.shape.len() {
+                    output.shape = declared.shape;
+                } else {
+                    output.shape.fill(None);
+                }
+            }
+        }
+        let not_lowered = || EngineError::invalid("planning", "the graph was not lowered");
+        let reason = self.lowering_error.take().unwrap_or_else(not_lowered);
+        let whole = Whole::new(variants, self.phase_instructions, parts, reason);
+        Ok(Phase::Done(Arc::new(Plan::new(Body::Whole(whole), inputs, outputs, dims, self.weight_bytes))))
     }
 }

@@ -1,16 +1,16 @@
 //! A model ready to run.
 
 use crate::onnx::Dim;
-use crate::variant::{Build, InputShapes, Parts, Variant};
+use crate::program::Program;
+use crate::program::memory::Layout;
+use crate::whole::Whole;
+use crate::whole::variant::InputShapes;
 use crate::{ElementType, EngineError};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Variants for single shapes that are kept beside those made at load.
-const EXTRA_VARIANTS_MAX: usize = 2;
-
-/// A phase for other shapes may take this many times what it took at load.
-const PHASE_MARGIN: u64 = 2;
+/// Input shapes for which sizes and places of values are kept.
+const LAYOUTS_MAX: usize = 8;
 
 /// Name, type and shape of a model's input or output.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,47 +31,74 @@ impl TensorSpec {
 
 /// A model ready to run, shared by its sessions.
 ///
-/// It has one or two variants made at load: one optimised for every free dimension of the inputs being 1, and one for
-/// any size. Where tract can't make the latter, a session with other sizes first makes a variant for its own; the last
-/// few are kept.
+/// Mostly it is a program of our own steps, good for all sizes of the inputs. Where a graph can't be typed with its free
+/// sizes as symbols, tract runs it whole.
 pub struct Plan {
-    variants: Vec<Arc<Variant>>,
+    pub(crate) body: Body,
     inputs: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
     weight_bytes: u64,
     /// For each input, its dimensions with the names of the free ones.
     dims: Vec<Vec<Dim>>,
-    phase_instructions: [u64; Build::PHASES],
-    /// Present when variants may have to be made for single shapes.
-    parts: Option<Mutex<Parts>>,
-    extra: Mutex<Vec<(InputShapes, Arc<Variant>)>>,
+}
+
+pub(crate) enum Body {
+    Program(ProgramBody),
+    Whole(Whole),
+}
+
+/// A program and what its sessions leave for the next.
+pub(crate) struct ProgramBody {
+    pub program: Arc<Program>,
+    layouts: Mutex<Vec<(InputShapes, Arc<Layout>)>>,
+    /// A block of memory of a session that is over: the next need not clear its own.
+    memory: Mutex<Vec<u64>>,
+}
+
+impl ProgramBody {
+    pub fn new(program: Program) -> ProgramBody {
+        ProgramBody { program: Arc::new(program), layouts: Mutex::default(), memory: Mutex::default() }
+    }
+
+    /// Sizes and places for inputs of these shapes.
+    pub fn layout(&self, shapes: &InputShapes) -> Result<Arc<Layout>, EngineError> {
+        let mut layouts = lock(&self.layouts);
+        if let Some((_, layout)) = layouts.iter().find(|(made_for, _)| made_for == shapes) {
+            return Ok(layout.clone());
+        }
+        let layout = Arc::new(Layout::new(&self.program, shapes)?);
+        if layouts.len() == LAYOUTS_MAX {
+            layouts.remove(0);
+        }
+        layouts.push((shapes.clone(), layout.clone()));
+        Ok(layout)
+    }
+
+    pub fn take_memory(&self) -> Vec<u64> {
+        std::mem::take(&mut lock(&self.memory))
+    }
+
+    pub fn give_memory(&self, memory: Vec<u64>) {
+        let mut kept = lock(&self.memory);
+        if memory.len() > kept.len() {
+            *kept = memory;
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Plan {
-    /// `variants` is not empty; `parts` is given when more may have to be made.
     pub(crate) fn new(
-        variants: Vec<Variant>,
+        body: Body,
+        inputs: Vec<TensorSpec>,
+        outputs: Vec<TensorSpec>,
         dims: Vec<Vec<Dim>>,
         weight_bytes: u64,
-        phase_instructions: [u64; Build::PHASES],
-        parts: Option<Parts>,
-    ) -> Result<Plan, EngineError> {
-        let Some(widest) = variants.last() else { return Err(EngineError::invalid("planning", "there is no variant")) };
-        let (mut inputs, mut outputs) = (widest.inputs.clone(), widest.outputs.clone());
-        if let Some(parts) = &parts {
-            inputs = parts.graph.specs(&crate::onnx::Sizes::Any);
-            // Sizes of the outputs may depend on those of the inputs in any way.
-            for (output, declared) in outputs.iter_mut().zip(parts.graph.declared_outputs()) {
-                if declared.shape.len() == output.shape.len() {
-                    output.shape = declared.shape;
-                } else {
-                    output.shape.fill(None);
-                }
-            }
-        }
-        let variants = variants.into_iter().map(Arc::new).collect();
-        let (parts, extra) = (parts.map(Mutex::new), Mutex::default());
-        Ok(Plan { variants, inputs, outputs, weight_bytes, dims, phase_instructions, parts, extra })
+    ) -> Plan {
+        Plan { body, inputs, outputs, weight_bytes, dims }
     }
 
     /// The inputs a request has to give.
@@ -83,10 +110,12 @@ impl Plan {
         &self.outputs
     }
 
-    /// Nodes that a session which computes every output runs, with every free dimension 1 where there is a variant for
-    /// that.
+    /// Nodes that a session which computes every output runs.
     pub fn node_count(&self) -> usize {
-        self.variants.first().map_or(0, |variant| variant.node_count())
+        match &self.body {
+            Body::Program(body) => body.program.steps.len(),
+            Body::Whole(whole) => whole.node_count(),
+        }
     }
 
     /// Bytes of the weights as they were read; those of a few KiB each are not counted.
@@ -94,40 +123,61 @@ impl Plan {
         self.weight_bytes
     }
 
-    /// Upper bound of the most expensive node's instructions with free dimensions taken as 1.
-    pub fn largest_node_estimate_instructions(&self) -> u64 {
-        self.variants.iter().map(|variant| variant.largest_node_estimate).max().unwrap_or(0)
-    }
-
-    /// The variant for inputs of these shapes, if it is made.
-    pub(crate) fn variant_for(&self, shapes: &InputShapes) -> Option<Arc<Variant>> {
-        let made = self.variants.iter().find(|variant| variant.takes(shapes)).cloned();
-        made.or_else(|| self.extra().iter().find(|(made_for, _)| made_for == shapes).map(|(_, made)| made.clone()))
-    }
-
-    /// Does the next phase of making a variant for single shapes; keeps the variant when it is made.
-    pub(crate) fn build_step(
-        &self,
-        build: &mut Build,
-        shapes: &InputShapes,
-    ) -> Result<Option<Arc<Variant>>, EngineError> {
-        let Some(parts) = &self.parts else {
-            return Err(EngineError::invalid("preparing the model", "there is no variant for these shapes"));
-        };
-        let mut parts = parts.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(variant) = build.step(&mut parts, false)? else { return Ok(None) };
-        let variant = Arc::new(variant);
-        let mut extra = self.extra();
-        if extra.len() == EXTRA_VARIANTS_MAX {
-            extra.remove(0);
+    /// Bytes on the heap that the plan holds: the weights in the form that their kernels read. `None` where tract runs
+    /// the graph whole.
+    pub fn heap_bytes(&self) -> Option<u64> {
+        match &self.body {
+            Body::Program(body) => Some(body.program.weight_bytes()),
+            Body::Whole(_) => None,
         }
-        extra.push((shapes.clone(), variant.clone()));
-        Ok(Some(variant))
     }
 
-    /// Instructions that the next phase of a build may take, going by what it took at load.
-    pub(crate) fn phase_estimate(&self, phases_done: usize) -> u64 {
-        self.phase_instructions.get(phases_done).map_or(0, |measured| measured.saturating_mul(PHASE_MARGIN))
+    /// Whether every node is done by an operator of ours, which gives the same bits natively and in Wasm.
+    pub fn is_native(&self) -> bool {
+        match &self.body {
+            Body::Program(body) => body.program.is_native(),
+            Body::Whole(_) => false,
+        }
+    }
+
+    /// Why tract runs the graph whole, where it does: what kept it from being lowered.
+    pub fn whole_reason(&self) -> Option<&EngineError> {
+        match &self.body {
+            Body::Program(_) => None,
+            Body::Whole(whole) => Some(&whole.reason),
+        }
+    }
+
+    /// Bytes that a session's values take at a time, for inputs of these shapes, but for values of tract's operators;
+    /// `None` where tract runs the graph whole.
+    pub fn session_bytes(&self, shapes: &[Vec<u64>]) -> Result<Option<u64>, EngineError> {
+        match &self.body {
+            Body::Program(body) => Ok(Some(body.layout(&shapes.to_vec())?.memory_bytes as u64)),
+            Body::Whole(_) => Ok(None),
+        }
+    }
+
+    /// Instructions of one inference on inputs of these shapes, without page charges, as far as they can be told
+    /// beforehand: `None` where operators of tract's take part.
+    pub fn estimate_instructions(&self, shapes: &[Vec<u64>]) -> Result<Option<u64>, EngineError> {
+        match &self.body {
+            Body::Program(body) if body.program.is_native() => Ok(Some(body.layout(&shapes.to_vec())?.instructions())),
+            _ => Ok(None),
+        }
+    }
+
+    /// Upper bound of the instructions of the most expensive part that can't be paused, with free dimensions taken as 1.
+    pub fn largest_node_estimate_instructions(&self) -> u64 {
+        match &self.body {
+            Body::Program(body) => {
+                let shapes = self.inputs.iter().map(|spec| spec.shape.iter().map(|size| size.unwrap_or(1)).collect());
+                match body.layout(&shapes.collect()) {
+                    Ok(layout) => body.program.largest_part_instructions(&layout),
+                    Err(_) => 0,
+                }
+            }
+            Body::Whole(whole) => whole.largest_node_estimate(),
+        }
     }
 
     /// Whether equal names of free dimensions have equal sizes. Fails with the first input that contradicts another.
@@ -148,10 +198,6 @@ impl Plan {
             }
         }
         Ok(())
-    }
-
-    fn extra(&self) -> MutexGuard<'_, Vec<(InputShapes, Arc<Variant>)>> {
-        self.extra.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

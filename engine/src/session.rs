@@ -1,23 +1,21 @@
 //! One request on a [`Plan`], node by node.
 
 use crate::onnx::Sizes;
-use crate::variant::{Build, InputShapes, Variant, tract};
-use crate::{EngineError, Meter, Plan, Step, Tensor, TensorSpec, cost};
-use std::collections::BTreeSet;
+use crate::plan::Body;
+use crate::program::run::{Progress, Run};
+use crate::whole::Whole;
+use crate::whole::run::Run as WholeRun;
+use crate::whole::variant::{Build, InputShapes};
+use crate::{ElementType, EngineError, Meter, NodeProfile, Plan, Step, Tensor, TensorSpec};
 use std::sync::Arc;
-use tract_onnx::prelude::{IntoTValue, TValue, TVec};
-use tract_onnx::tract_core::internal::{OutletId, TDim, ToDim, TractResult, TurnState, TypedSimpleState, solve_for};
-
-/// A measured cost is trusted up to this part of it more: work that depends on values varies a little.
-const MEASURED_MARGIN_DIVISOR: u64 = 8;
 
 /// What the making of a variant is called in errors and as a node.
 const PREPARING: &str = "preparing the model for these shapes";
 
 /// One inference under way.
 ///
-/// Values live from the node that computes them to the last node that uses them. Where the model has no variant for the
-/// inputs' shapes, the session begins by making it (see [`crate::FreeDimensions`]).
+/// Values live from the node that computes them to the last node that uses them. Where tract runs the graph whole and
+/// has not optimised it for the inputs' shapes, the session begins with that (see [`crate::FreeDimensions`]).
 pub struct Session {
     plan: Arc<Plan>,
     shapes: InputShapes,
@@ -28,23 +26,11 @@ pub struct Session {
 }
 
 enum Stage {
+    Program(Box<Run>),
     /// Making a variant for the inputs.
     Prepare(Box<Build>, Vec<Tensor>),
-    Run(Box<Run>),
+    Whole(Box<WholeRun>),
     Failed(EngineError),
-}
-
-/// The nodes under way.
-struct Run {
-    variant: Arc<Variant>,
-    state: TypedSimpleState,
-    /// Node ids in the order they run, and each one's place in the plan's order.
-    order: Vec<(usize, usize)>,
-    /// For each place in `order`, the nodes whose values are used there for the last time.
-    last_uses: Vec<Vec<usize>>,
-    done: usize,
-    known: Arc<Vec<u64>>,
-    measured: Vec<u64>,
 }
 
 impl Session {
@@ -60,29 +46,46 @@ impl Session {
         let outputs = select_outputs(plan.outputs(), outputs)?;
         let shapes: InputShapes = inputs.iter().map(Tensor::shape).collect();
         plan.check_free_dims(&shapes)?;
-        let stage = match plan.variant_for(&shapes) {
-            Some(variant) => Stage::Run(Box::new(Run::new(variant, inputs, &outputs, &shapes)?)),
-            None => Stage::Prepare(Box::new(Build::new(Sizes::Of(shapes.clone()))), inputs),
+        let stage = match &plan.body {
+            Body::Program(body) => {
+                let layout = body.layout(&shapes)?;
+                // Half precision is computed in single precision.
+                let single = |tensor: Tensor| match tensor.element_type() {
+                    ElementType::Float16 => tensor.cast_to(ElementType::Float32),
+                    _ => Ok(tensor),
+                };
+                let inputs = inputs.into_iter().map(single).collect::<Result<Vec<_>, _>>()?;
+                let run = Run::new(body.program.clone(), layout, inputs, &outputs, body.take_memory())?;
+                Stage::Program(Box::new(run))
+            }
+            Body::Whole(whole) => match whole.variant_for(&shapes) {
+                Some(variant) => Stage::Whole(Box::new(WholeRun::new(variant, inputs, &outputs, &shapes)?)),
+                None => Stage::Prepare(Box::new(Build::new(Sizes::Of(shapes.clone()))), inputs),
+            },
         };
         Ok(Session { plan, shapes, outputs, node_limit: u64::MAX, stage })
     }
 
-    /// Refuses, with [`EngineError::NodeTooExpensive`], to start a node whose estimate exceeds `instructions`, even as
-    /// the first of a call. Without it the first node of a call always runs.
+    /// Refuses, with [`EngineError::NodeTooExpensive`], to start a node, or the least part of one that can be paused,
+    /// whose estimate exceeds `instructions`, even as the first of a call. Without it the first one of a call always runs.
     pub fn with_node_limit(mut self, instructions: u64) -> Session {
         self.node_limit = instructions;
         self
     }
 
-    /// Runs nodes while `meter.spent()` plus the next node's estimate stays within `limit`; at least one in each call.
+    /// Runs nodes while `meter.spent()` plus the next one's estimate stays within `limit`, and at least one in each call.
+    /// A large node pauses between parts of its output; of such a node at least one part is done in each call.
     ///
-    /// A node's estimate is the bound of its shapes, or once a session with inputs of the same shapes has run it, what
-    /// that took and a margin. A phase of preparing the model for the inputs' shapes comes alone in its call. After an
-    /// error every further call gives the same error.
+    /// A phase of preparing the model for the inputs' shapes comes alone in its call. After an error every further call
+    /// gives the same error.
     pub fn step(&mut self, meter: &dyn Meter, limit: u64) -> Result<Step, EngineError> {
         let result = match &mut self.stage {
+            Stage::Program(run) => run.step(meter, limit, self.node_limit).map(|progress| match progress {
+                Progress::Done => Step::Done,
+                Progress::Paused => Step::Paused { done: run.steps_done() as u64, total: run.steps_total() as u64 },
+            }),
             Stage::Prepare(..) => self.prepare(),
-            Stage::Run(run) => run.step(meter, limit, self.node_limit, &self.shapes),
+            Stage::Whole(run) => run.step(meter, limit, self.node_limit, &self.shapes),
             Stage::Failed(error) => Err(error.clone()),
         };
         if let Err(error) = &result {
@@ -91,31 +94,40 @@ impl Session {
         result
     }
 
+    fn whole(&self) -> Result<&Whole, EngineError> {
+        match &self.plan.body {
+            Body::Whole(whole) => Ok(whole),
+            Body::Program(_) => Err(EngineError::invalid(PREPARING, "it is not under way")),
+        }
+    }
+
     /// One phase of making the variant for the inputs' shapes.
     fn prepare(&mut self) -> Result<Step, EngineError> {
         let estimate = self.next_node_estimate_instructions();
         if estimate > self.node_limit {
             return Err(EngineError::NodeTooExpensive { node: PREPARING.into(), estimate, limit: self.node_limit });
         }
-        let Stage::Prepare(build, inputs) = &mut self.stage else {
+        let plan = self.plan.clone();
+        let (Stage::Prepare(build, inputs), Body::Whole(whole)) = (&mut self.stage, &plan.body) else {
             return Err(EngineError::invalid(PREPARING, "it is not under way"));
         };
-        let nodes = self.plan.node_count() as u64;
-        let total = Build::PHASES as u64 + nodes;
-        let Some(variant) = self.plan.build_step(build, &self.shapes)? else {
+        let total = (Build::PHASES + whole.node_count()) as u64;
+        let Some(variant) = whole.build_step(build, &self.shapes)? else {
             return Ok(Step::Paused { done: build.phases_done() as u64, total });
         };
-        let run = Run::new(variant, std::mem::take(inputs), &self.outputs, &self.shapes)?;
-        self.stage = Stage::Run(Box::new(run));
+        let run = WholeRun::new(variant, std::mem::take(inputs), &self.outputs, &self.shapes)?;
+        self.stage = Stage::Whole(Box::new(run));
         // From here on nodes are counted alone.
         Ok(Step::Paused { done: 0, total: self.nodes_total() as u64 })
     }
 
-    /// Instructions the next node, or phase of preparing, may take, an upper bound; 0 when done.
+    /// Instructions of the least that can be done next: a node, a part of a large one, or a phase of preparing. An upper
+    /// bound; 0 when done.
     pub fn next_node_estimate_instructions(&self) -> u64 {
         match &self.stage {
-            Stage::Prepare(build, _) => self.plan.phase_estimate(build.phases_done()),
-            Stage::Run(run) => run.next_estimate(),
+            Stage::Program(run) => run.next_instructions(),
+            Stage::Prepare(build, _) => self.whole().map_or(0, |whole| whole.phase_estimate(build.phases_done())),
+            Stage::Whole(run) => run.next_estimate(),
             Stage::Failed(_) => 0,
         }
     }
@@ -123,8 +135,9 @@ impl Session {
     /// Name and operator of the next node; empty when done.
     pub fn next_node_name(&self) -> String {
         match &self.stage {
+            Stage::Program(run) => run.step_name(),
             Stage::Prepare(..) => PREPARING.into(),
-            Stage::Run(run) => run.order.get(run.done).map_or_else(String::new, |&(node, _)| run.node_name(node)),
+            Stage::Whole(run) => run.next_name(),
             Stage::Failed(_) => String::new(),
         }
     }
@@ -132,7 +145,8 @@ impl Session {
     /// Nodes run so far.
     pub fn nodes_done(&self) -> usize {
         match &self.stage {
-            Stage::Run(run) => run.done,
+            Stage::Program(run) => run.steps_done(),
+            Stage::Whole(run) => run.done,
             _ => 0,
         }
     }
@@ -140,167 +154,55 @@ impl Session {
     /// Nodes that this session runs in all.
     pub fn nodes_total(&self) -> usize {
         match &self.stage {
-            Stage::Run(run) => run.order.len(),
+            Stage::Program(run) => run.steps_total(),
+            Stage::Whole(run) => run.order.len(),
             _ => self.plan.node_count(),
+        }
+    }
+
+    /// What each node has taken so far, by the meter that [`Session::step`] was given, in the order they run. Empty where
+    /// tract runs the graph whole.
+    pub fn profile(&self) -> Vec<NodeProfile> {
+        match &self.stage {
+            Stage::Program(run) => run.profile(),
+            _ => Vec::new(),
         }
     }
 
     /// The outputs by name in the order asked for, once [`Step::Done`].
     pub fn into_outputs(self) -> Result<Vec<(String, Tensor)>, EngineError> {
-        let run = match self.stage {
-            Stage::Run(run) if run.done == run.order.len() => run,
-            Stage::Failed(error) => return Err(error),
-            _ => {
-                let (done, total) = (self.nodes_done() as u64, self.nodes_total() as u64);
-                return Err(EngineError::NotDone { place: "inference".into(), done, total });
-            }
-        };
-        let values = run.into_values(&self.outputs);
-        let names = self.outputs.iter().map(|index| self.plan.outputs()[*index].name.clone());
-        names
-            .zip(values)
-            .map(|(name, value)| match value.and_then(Tensor::from_tract) {
-                Some(tensor) => Ok((name, tensor)),
-                None => {
-                    let (node, reason) = (format!("output {name:?}"), "it is not a plain tensor".to_string());
-                    Err(EngineError::Run { node, reason })
+        if let Stage::Failed(error) = self.stage {
+            return Err(error);
+        }
+        let (done, total) = (self.nodes_done() as u64, self.nodes_total() as u64);
+        if done < total || matches!(self.stage, Stage::Prepare(..)) {
+            return Err(EngineError::NotDone { place: "inference".into(), done, total });
+        }
+        let specs = self.outputs.iter().map(|index| &self.plan.outputs()[*index]);
+        match self.stage {
+            Stage::Program(run) => {
+                let read = |(spec, index): (&TensorSpec, &usize)| Ok((spec.name.clone(), run.output(*index, spec)?));
+                let outputs = specs.zip(&self.outputs).map(read).collect();
+                if let Body::Program(body) = &self.plan.body {
+                    body.give_memory(run.into_memory());
                 }
-            })
-            .collect()
-    }
-}
-
-impl Run {
-    fn new(
-        variant: Arc<Variant>,
-        inputs: Vec<Tensor>,
-        outputs: &[usize],
-        shapes: &InputShapes,
-    ) -> Result<Run, EngineError> {
-        let (order, last_uses) = needed_nodes(&variant, outputs);
-        let model = variant.tract.model();
-        let mut values = TVec::new();
-        for ((tensor, outlet), spec) in inputs.into_iter().zip(&model.inputs).zip(&variant.inputs) {
-            let place = format!("input {:?}", spec.name);
-            let fact = tract(&place, model.outlet_fact(*outlet))?;
-            let tensor = tensor.into_tract();
-            let value = if fact.datum_type == tensor.datum_type() {
-                tensor
-            } else {
-                // Shapes given as int64 are symbolic numbers in tract.
-                tract(&place, tensor.cast_to_dt(fact.datum_type).map(|cast| cast.into_owned()))?
-            };
-            values.push(value.into_tvalue());
-        }
-        let state = tract("inputs", TypedSimpleState::new_from_inputs(&variant.tract, values))?;
-        let known = variant.measured(shapes);
-        let measured = vec![0; variant.node_count()];
-        Ok(Run { variant, state, order, last_uses, done: 0, known, measured })
-    }
-
-    fn step(
-        &mut self,
-        meter: &dyn Meter,
-        limit: u64,
-        node_limit: u64,
-        shapes: &InputShapes,
-    ) -> Result<Step, EngineError> {
-        let first = self.done;
-        while self.done < self.order.len() {
-            let before = meter.spent();
-            let estimate = self.next_estimate();
-            if self.done > first && before.saturating_add(estimate) > limit {
-                return Ok(Step::Paused { done: self.done as u64, total: self.order.len() as u64 });
+                outputs
             }
-            let (node, place) = self.order[self.done];
-            if estimate > node_limit {
-                let node = self.node_name(node);
-                return Err(EngineError::NodeTooExpensive { node, estimate, limit: node_limit });
+            Stage::Whole(run) => {
+                let not_plain = |spec: &TensorSpec| EngineError::Run {
+                    node: format!("output {:?}", spec.name),
+                    reason: "it is not a plain tensor".into(),
+                };
+                let values = run.into_values(&self.outputs);
+                let read = |(spec, value): (&TensorSpec, Option<_>)| {
+                    let tensor = value.and_then(Tensor::from_tract).ok_or_else(|| not_plain(spec))?;
+                    Ok((spec.name.clone(), tensor))
+                };
+                specs.zip(values).map(read).collect()
             }
-            self.run_node(node)
-                .map_err(|error| EngineError::Run { node: self.node_name(node), reason: format!("{error:#}") })?;
-            self.measured[place] = meter.spent().saturating_sub(before);
-            self.done += 1;
-        }
-        if self.done > first {
-            self.variant.remember(shapes.clone(), &self.measured);
-        }
-        Ok(Step::Done)
-    }
-
-    fn next_estimate(&self) -> u64 {
-        let Some(&(node, place)) = self.order.get(self.done) else { return 0 };
-        let model = self.variant.tract.model();
-        let symbols = &self.state.turn_state.resolved_symbols;
-        let bound = cost::node_instructions(model, model.node(node), symbols);
-        match self.known.get(place) {
-            None | Some(0) => bound,
-            Some(&measured) => {
-                // The measured run may have found pages touched that are untouched this time, and sizes worked out.
-                let again = cost::again_instructions(model, model.node(node), symbols);
-                measured.saturating_add(measured / MEASURED_MARGIN_DIVISOR).saturating_add(again).min(bound)
-            }
+            _ => Err(EngineError::NotDone { place: "inference".into(), done, total }),
         }
     }
-
-    fn node_name(&self, node: usize) -> String {
-        let node = self.variant.tract.model().node(node);
-        format!("{} ({})", node.name, node.op.name())
-    }
-
-    fn run_node(&mut self, node: usize) -> TractResult<()> {
-        let inputs = self.state.prepare_inputs(node)?;
-        // Freed before the node runs: a value it alone uses can then be changed in place.
-        for dead in &self.last_uses[self.done] {
-            self.state.turn_state.values[*dead] = None;
-        }
-        self.state.compute_one_with_inputs(node, inputs)?;
-        self.bind_symbols(node)
-    }
-
-    /// The values of these of the plan's outputs.
-    fn into_values(self, outputs: &[usize]) -> Vec<Option<TValue>> {
-        let values = &self.state.turn_state.values;
-        let value = |outlet: OutletId| values.get(outlet.node)?.as_ref()?.get(outlet.slot).cloned();
-        // All other owners are dropped with the state: outputs can be handed out without a copy.
-        outputs.iter().map(|index| value(self.variant.output_outlets[*index])).collect()
-    }
-
-    /// Learns sizes that only running the node has told (the length of a `NonZero`), as tract's own loop does.
-    fn bind_symbols(&mut self, node: usize) -> TractResult<()> {
-        let outputs = &self.variant.tract.model().node(node).outputs;
-        let Some(values) = &self.state.turn_state.values[node] else { return Ok(()) };
-        let mut found: Vec<(TDim, i64)> = Vec::new();
-        for (output, value) in outputs.iter().zip(values) {
-            let dims = output.fact.shape.iter().zip(value.shape());
-            found.extend(dims.filter(|(dim, _)| dim.as_i64().is_none()).map(|(dim, size)| (dim.clone(), *size as i64)));
-        }
-        for (dim, size) in found {
-            bind_symbol(&mut self.state.turn_state, &dim, size)?;
-        }
-        Ok(())
-    }
-}
-
-/// Gives the symbol in `dim` its value, when it has none yet and the size settles it.
-fn bind_symbol(turn: &mut TurnState, dim: &TDim, size: i64) -> TractResult<()> {
-    let unknown = dim.eval(&turn.resolved_symbols);
-    let symbols = unknown.symbols();
-    let mut symbols = symbols.into_iter();
-    let (Some(symbol), None) = (symbols.next(), symbols.next()) else { return Ok(()) };
-    let value = match &unknown {
-        TDim::Sym(_) => Some(size),
-        _ => solve_for(&symbol, &unknown, &size.to_dim()).and_then(|value| value.as_i64()),
-    };
-    if let Some(value) = value {
-        turn.resolved_symbols.set(&symbol, value);
-        if turn.scenario.is_none()
-            && let Some(scope) = symbol.scope()
-        {
-            turn.scenario = scope.guess_scenario(&turn.resolved_symbols)?;
-        }
-    }
-    Ok(())
 }
 
 /// The inputs in the model's order, checked against its specification.
@@ -341,43 +243,4 @@ fn select_outputs(specs: &[TensorSpec], names: Option<Vec<String>>) -> Result<Ve
         selected.push(index);
     }
     Ok(selected)
-}
-
-/// The nodes that the outputs need, in order, and where each value is used for the last time.
-fn needed_nodes(plan: &Variant, outputs: &[usize]) -> (Vec<(usize, usize)>, Vec<Vec<usize>>) {
-    let model = plan.tract.model();
-    let full_order = plan.tract.order_without_consts();
-    let mut needed: BTreeSet<usize> = outputs.iter().map(|output| plan.output_outlets[*output].node).collect();
-    let all = outputs.len() == plan.output_outlets.len();
-    // A node whose size is learnt by running it may be needed by others without an edge between them; with all outputs
-    // tract has put it first, with some of them it must not be dropped.
-    let mints_symbols = |node: usize| {
-        let unknown = |dim: &TDim| dim.as_i64().is_none();
-        model.node(node).op.mints_runtime_symbols()
-            && model.node(node).outputs.iter().any(|output| output.fact.shape.iter().any(unknown))
-    };
-    for &node in full_order.iter().rev() {
-        if all || needed.contains(&node) || mints_symbols(node) {
-            needed.insert(node);
-            needed.extend(model.node(node).inputs.iter().map(|outlet: &OutletId| outlet.node));
-        }
-    }
-    let order: Vec<(usize, usize)> = full_order
-        .iter()
-        .enumerate()
-        .filter(|(_, node)| needed.contains(node))
-        .map(|(place, &node)| (node, place))
-        .collect();
-    let mut kept: BTreeSet<usize> = outputs.iter().map(|output| plan.output_outlets[*output].node).collect();
-    let mut last_uses = vec![Vec::new(); order.len()];
-    for (step, (node, _)) in order.iter().enumerate().rev() {
-        for outlet in &model.node(*node).inputs {
-            // `kept` already holds what is used later. Constants stay too: the plan owns them.
-            let constant = model.node(outlet.node).op_is::<tract_onnx::tract_core::ops::konst::Const>();
-            if !constant && kept.insert(outlet.node) {
-                last_uses[step].push(outlet.node);
-            }
-        }
-    }
-    (order, last_uses)
 }

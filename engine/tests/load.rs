@@ -70,7 +70,7 @@ fn phases_that_can_not_pause_come_alone() {
     }
     // The walk and the weights are a call each.
     assert_eq!(calls, alone + 1);
-    assert_eq!(alone, 6);
+    assert_eq!(alone, 2);
 }
 
 #[test]
@@ -200,14 +200,14 @@ fn reads_are_bounded() {
 #[test]
 fn free_dimensions_can_be_fixed() {
     let shape = |options: FreeDimensions| {
-        let files = Box::new(files(cnn_graph(Size::Unknown)));
+        let files = Box::new(files(repeat_rows()));
         let mut loader = Loader::new(files, LoadOptions { free_dimensions: options }).unwrap();
         while loader.step(&Free, u64::MAX).unwrap() != Step::Done {}
-        loader.finish().unwrap().inputs()[0].shape[0]
+        loader.finish().map(|plan| plan.inputs()[0].shape[0])
     };
-    assert_eq!(shape(FreeDimensions::One), Some(1));
-    assert_eq!(shape(FreeDimensions::Any), None);
-    assert_eq!(shape(FreeDimensions::OneAndAny), None);
+    // A graph that tract has to run whole, and can only for sizes that are known.
+    assert_eq!(shape(FreeDimensions::One).unwrap(), Some(1));
+    assert_eq!(shape(FreeDimensions::OneAndAny).unwrap(), None);
     // A name that would read as an expression is a name all the same.
     let plan = load(files(cnn_graph(Size::Named("batch-size")))).unwrap();
     assert_eq!(logits(&plan), expected());

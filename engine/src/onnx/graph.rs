@@ -3,7 +3,7 @@
 use super::entry::StoredTensor;
 use super::tensor::normalise;
 use super::walk::{ONNX_FILE, Walk};
-use super::{GRAPH_BYTES_MAX, RANK_MAX, external};
+use super::{GRAPH_BYTES_MAX, RANK_MAX, external, sizes};
 use crate::{ByteSource, ElementType, EngineError, ModelFiles, READ_BYTES_MAX, TENSOR_BYTES_MAX, TensorSpec};
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,6 +77,8 @@ impl Graph {
         check_names(&graph, &tensors)?;
         check_opset(&proto)?;
         check_sizes(&graph)?;
+        sizes::widen(&mut graph);
+        sizes::open_slices(&mut graph);
 
         let initialized: BTreeSet<&str> =
             graph.initializer.iter().map(|tensor| &*tensor.name).chain(tensors.iter().map(|t| &*t.name)).collect();

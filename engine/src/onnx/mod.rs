@@ -4,6 +4,7 @@ mod check;
 mod entry;
 mod external;
 mod graph;
+mod sizes;
 mod tensor;
 mod walk;
 mod wire;

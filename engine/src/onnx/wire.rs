@@ -7,7 +7,7 @@ use super::GRAPH_FIELDS_MAX;
 use crate::{ByteSource, EngineError, READ_BYTES_MAX};
 
 /// Bytes read ahead. Most reads are of a tensor's header, beyond whose end the window is of no use.
-const WINDOW_BYTES: u64 = 4096;
+const WINDOW_BYTES: u64 = 512;
 
 /// Bytes of the longest varint.
 const VARINT_BYTES_MAX: u64 = 10;
@@ -83,8 +83,7 @@ impl<'a> Wire<'a> {
         if length == 0 {
             return Err(self.invalid(offset, "the file ends within a field"));
         }
-        let mut bytes = std::mem::take(&mut self.window.bytes);
-        bytes.resize(length as usize, 0);
+        let mut bytes = vec![0; length as usize];
         self.read_at(offset, &mut bytes)?;
         *self.window = Window { start: offset, bytes };
         Ok(self.window.bytes[0])

@@ -203,6 +203,32 @@ pub fn cnn_graph(batch: Size) -> GraphProto {
     }
 }
 
+/// Repeats each of N rows three times, by a shape computed in float32: sizes that tract loses track of while N is
+/// free.
+pub fn repeat_rows() -> GraphProto {
+    GraphProto {
+        node: vec![
+            node("Shape", &["x"], &["shape"]),
+            node("Cast", &["shape"], &["shape_32"]).int("to", FLOAT.into()),
+            node("Slice", &["shape_32", "zero", "one"], &["rows"]),
+            node("Concat", &["rows", "three_two"], &["wide"]).int("axis", 0),
+            node("Cast", &["wide"], &["wide_64"]).int("to", INT64.into()),
+            node("Unsqueeze", &["x", "one"], &["column"]),
+            node("Expand", &["column", "wide_64"], &["repeated"]),
+            node("Add", &["repeated", "weight"], &["y"]),
+        ],
+        initializer: vec![
+            ints("zero", &[1], &[0]),
+            ints("one", &[1], &[1]),
+            tensor("three_two", &[2], &[3.0, 2.0]),
+            tensor("weight", &[1, 3, 2], &[0.0, 0.0, 10.0, 10.0, 20.0, 20.0]),
+        ],
+        input: vec![value("x", FLOAT, &[Size::Named("N"), Size::Fixed(2)])],
+        output: vec![value("y", FLOAT, &[Size::Named("N"), Size::Fixed(3), Size::Fixed(2)])],
+        ..GraphProto::default()
+    }
+}
+
 /// The logits of one image, computed from the definition of each operator.
 pub fn cnn_logits(image: &[f32]) -> Vec<f64> {
     let (conv_w, conv_b) = (numbers(1, 144), numbers(2, 8));

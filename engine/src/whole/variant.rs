@@ -1,10 +1,11 @@
 //! A model optimised by tract for some sizes of its inputs, and how it is made, phase by phase.
 
+use crate::error::tract;
 use crate::onnx::{Graph, Sizes};
 use crate::{ElementType, EngineError, TensorSpec, cost};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use tract_onnx::prelude::{Framework, InferenceModelExt, Tensor, TractResult};
+use tract_onnx::prelude::{Framework, InferenceModelExt, Tensor};
 use tract_onnx::tract_core::internal::{OutletId, SymbolValues, TypedModel, TypedSimplePlan};
 use tract_onnx::tract_hir::infer::{InferenceFact, InferenceModel, InferenceOp};
 use tract_onnx::tract_hir::ops::konst::Const;
@@ -171,9 +172,4 @@ impl Variant {
         most.resize(self.node_count(), 0);
         most.iter_mut().zip(instructions).for_each(|(most, now)| *most = (*most).max(*now));
     }
-}
-
-/// tract's error, whose text names node and values, as ours.
-pub(crate) fn tract<T>(place: &str, result: TractResult<T>) -> Result<T, EngineError> {
-    result.map_err(|error| EngineError::invalid(place, format!("{error:#}")))
 }

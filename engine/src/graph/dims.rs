@@ -1,0 +1,134 @@
+//! Sizes that are known, and those that a request settles.
+
+use crate::EngineError;
+use tract_onnx::tract_core::internal::{Symbol, SymbolValues, TDim, ToDim, TypedModel, solve_for};
+
+/// A dimension of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Dim {
+    Known(usize),
+    /// An expression of symbols: its index in the [`DimTable`].
+    Free(u32),
+}
+
+impl Dim {
+    pub fn known(self) -> Option<usize> {
+        match self {
+            Dim::Known(size) => Some(size),
+            Dim::Free(_) => None,
+        }
+    }
+
+    pub fn is_one(self) -> bool {
+        self == Dim::Known(1)
+    }
+}
+
+/// The different expressions of symbols that a graph's dimensions are. A request's shapes settle each once.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DimTable {
+    expressions: Vec<TDim>,
+}
+
+/// The values of a [`DimTable`]'s expressions for one request.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Sizes(Vec<usize>);
+
+impl DimTable {
+    pub fn dim(&mut self, dim: &TDim) -> Dim {
+        if let Some(size) = dim.as_i64() {
+            return Dim::Known(size.max(0) as usize);
+        }
+        let index = self.expressions.iter().position(|known| known == dim).unwrap_or_else(|| {
+            self.expressions.push(dim.clone());
+            self.expressions.len() - 1
+        });
+        Dim::Free(index as u32)
+    }
+
+    pub fn dims(&mut self, dims: &[TDim]) -> Vec<Dim> {
+        dims.iter().map(|dim| self.dim(dim)).collect()
+    }
+
+    /// The expression of a dimension.
+    pub fn expression(&self, dim: Dim) -> TDim {
+        match dim {
+            Dim::Known(size) => size.to_dim(),
+            Dim::Free(index) => self.expressions[index as usize].clone(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.expressions.is_empty()
+    }
+
+    /// Whether the shapes of the first `inputs` inputs settle every expression; fails with the first they do not.
+    pub fn check(&self, model: &TypedModel, inputs: usize) -> Result<(), EngineError> {
+        let facts = model.inputs.iter().take(inputs).filter_map(|outlet| model.outlet_fact(*outlet).ok());
+        let given: Vec<TDim> = facts.flat_map(|fact| fact.shape.iter().cloned().collect::<Vec<_>>()).collect();
+        let is_given = |symbol: &Symbol| given.iter().any(|dim| dim.symbols().contains(symbol));
+        for expression in &self.expressions {
+            if !expression.symbols().iter().all(is_given) {
+                return Err(EngineError::invalid(
+                    "sizes",
+                    format!("{expression} depends on more than the inputs' shapes"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The size of every expression; fails with the first that the symbols do not settle.
+    pub fn settle(&self, symbols: &SymbolValues) -> Result<Sizes, String> {
+        let size = |expression: &TDim| {
+            let value = expression.eval(symbols);
+            let size = value.as_i64().and_then(|size| usize::try_from(size).ok());
+            size.ok_or_else(|| format!("the size {expression} is {value} for inputs of these shapes"))
+        };
+        self.expressions.iter().map(size).collect::<Result<_, _>>().map(Sizes)
+    }
+}
+
+impl Sizes {
+    pub fn of(&self, dim: Dim) -> usize {
+        match dim {
+            Dim::Known(size) => size,
+            Dim::Free(index) => self.0[index as usize],
+        }
+    }
+
+    pub fn shape(&self, dims: &[Dim]) -> Vec<usize> {
+        dims.iter().map(|dim| self.of(*dim)).collect()
+    }
+}
+
+/// The values of the model's symbols for inputs of these shapes; fails with the input whose shape contradicts them.
+pub(crate) fn bind_symbols(model: &TypedModel, shapes: &[Vec<u64>]) -> Result<SymbolValues, String> {
+    let mut symbols = SymbolValues::default();
+    // Expressions of several symbols are settled once the symbols that stand alone are.
+    for alone in [true, false] {
+        for (outlet, shape) in model.inputs.iter().zip(shapes) {
+            let fact = model.outlet_fact(*outlet).map_err(|error| format!("{error:#}"))?;
+            for (dim, size) in fact.shape.iter().zip(shape) {
+                let size = *size as i64;
+                let dim = dim.eval(&symbols);
+                match &dim {
+                    TDim::Val(known) if *known == size => {}
+                    TDim::Val(known) => return Err(format!("a dimension is {size}, the graph needs {known}")),
+                    TDim::Sym(symbol) => symbols.set(symbol, size),
+                    _ if alone => {}
+                    _ => {
+                        let found = dim.symbols();
+                        let mut found = found.into_iter();
+                        if let (Some(symbol), None) = (found.next(), found.next())
+                            && let Some(value) = solve_for(&symbol, &dim, &size.to_dim()).and_then(|v| v.as_i64())
+                        {
+                            symbols.set(&symbol, value);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    Ok(symbols)
+}

@@ -1,0 +1,203 @@
+//! The operators, one file each: what it means on the graph, how it is packed, what it costs, how it runs.
+//!
+//! [`Op`] is an operator as the graph has it, with its attributes. When a plan is made, [`Op::pack`] turns it into an
+//! [`Operator`], which holds its weights in the form its kernel reads. An operator's work is cut into units, parts of
+//! its output in order, so that a session can pause between them; no unit's result depends on where it did.
+
+pub(crate) mod concat;
+pub(crate) mod conv;
+pub(crate) mod copy;
+pub(crate) mod gather;
+pub(crate) mod matmul;
+pub(crate) mod norm;
+pub(crate) mod pointwise;
+pub(crate) mod pool;
+pub(crate) mod reduce;
+pub(crate) mod softmax;
+pub(crate) mod window;
+
+use crate::EngineError;
+use crate::graph::dims::Dim;
+use crate::graph::weights::{Packed, Weights};
+use crate::graph::{Graph, Node, ValueId};
+use std::ops::Range;
+
+/// An operator and its attributes. Which inputs each has is told in its file.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Op {
+    Concat(concat::Concat),
+    Conv(conv::Conv),
+    Gather(gather::Gather),
+    MatMul(matmul::MatMul),
+    Move(copy::Move),
+    Norm(norm::Norm),
+    Pointwise(pointwise::Pointwise),
+    Pool(pool::Pool),
+    Reduce(reduce::Reduce),
+    /// The same elements under another shape: the output is the input's bytes.
+    Reshape,
+    Softmax(softmax::Softmax),
+    /// tract's own operator: the typed model's node of that id.
+    Tract(usize),
+}
+
+/// The shapes of a step's values.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Shapes {
+    pub inputs: Vec<Vec<usize>>,
+    pub output: Vec<usize>,
+    /// Sizes of [`Op::parameters`].
+    pub parameters: Vec<usize>,
+}
+
+impl Shapes {
+    pub fn output_elements(&self) -> usize {
+        self.output.iter().product()
+    }
+}
+
+/// What an operator works on: rows of bytes of its inputs and its output, and the part of the work that is asked for.
+pub(crate) struct Call<'a> {
+    pub shapes: &'a Shapes,
+    pub inputs: &'a [&'a [u8]],
+    pub output: &'a mut [u8],
+    pub scratch: &'a mut [u8],
+    pub units: Range<usize>,
+}
+
+impl<'a> Call<'a> {
+    /// An input's elements, as float32.
+    pub fn f32(&self, input: usize) -> &'a [f32] {
+        bytemuck::cast_slice(self.inputs[input])
+    }
+
+    pub fn output_f32(&mut self) -> &mut [f32] {
+        bytemuck::cast_slice_mut(self.output)
+    }
+}
+
+/// An operator ready to run.
+pub(crate) trait Operator: Send + Sync {
+    /// Its name in ONNX's terms.
+    fn name(&self) -> &'static str;
+
+    /// Parts of the work that can be done in separate calls, in order.
+    fn units(&self, _shapes: &Shapes) -> usize {
+        1
+    }
+
+    /// Instructions that these units take, an upper bound that is not far off.
+    fn instructions(&self, shapes: &Shapes, units: Range<usize>) -> u64;
+
+    /// Multiplications whose products are summed.
+    fn multiply_accumulates(&self, _shapes: &Shapes) -> u64 {
+        0
+    }
+
+    /// Bytes it needs beside its values, from its first unit to its last.
+    fn scratch_bytes(&self, _shapes: &Shapes) -> usize {
+        0
+    }
+
+    /// Bytes of weights it holds.
+    fn weight_bytes(&self) -> usize {
+        0
+    }
+
+    /// Computes these units. Fails when shapes do not go together, which typing has mostly ruled out.
+    fn run(&self, call: Call<'_>) -> Result<(), String>;
+}
+
+impl Op {
+    /// Its name in ONNX's terms.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Op::Concat(_) => "Concat",
+            Op::Conv(_) => "Conv",
+            Op::Gather(_) => "Gather",
+            Op::MatMul(_) => "MatMul",
+            Op::Move(op) => op.name(),
+            Op::Norm(_) => "Normalization",
+            Op::Pointwise(pointwise) => pointwise.name(),
+            Op::Pool(pool) => pool.name(),
+            Op::Reduce(reduce) => reduce.name(),
+            Op::Reshape => "Reshape",
+            Op::Softmax(softmax) => softmax.name(),
+            Op::Tract(_) => "tract",
+        }
+    }
+
+    /// Sizes that it needs beside those of its shapes, which a request may settle.
+    pub fn parameters(&self) -> Vec<Dim> {
+        match self {
+            Op::Move(op) => op.parameters(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Indices of the inputs that are packed with the operator when they are weights, and then are no inputs of the step.
+    pub fn packed_inputs(&self, graph: &Graph, node: &Node) -> Vec<usize> {
+        let wanted: &[usize] = match self {
+            Op::Conv(conv) if conv.has_bias => &[1, 2],
+            Op::Conv(_) => &[1],
+            // Matrices of a batch are packed as they are used.
+            Op::MatMul(matmul) if matmul.batch > 0 => &[],
+            Op::MatMul(matmul) if matmul.has_bias => &[1, 2],
+            Op::MatMul(_) => &[1],
+            Op::Norm(_) => &[1, 2],
+            _ => &[],
+        };
+        let is_weight = |index: &usize| node.inputs.get(*index).is_some_and(|input| graph.values[*input].is_weight);
+        wanted.iter().copied().filter(is_weight).collect()
+    }
+
+    /// The weight that can be packed while it is read: its value, an empty packed form, and how many consecutive elements
+    /// of the tensor are a row of it. `None` when the operator has none, or none of a known shape.
+    pub fn streamed(&self, graph: &Graph, node: &Node) -> Option<(ValueId, Packed, usize, usize)> {
+        match self {
+            Op::Conv(conv) => conv.streamed(node),
+            Op::MatMul(matmul) => matmul.streamed(graph, node),
+            _ => None,
+        }
+    }
+
+    /// The operator with the weights it packs. Fails when a weight is not as it must be.
+    pub fn pack(
+        &self,
+        graph: &Graph,
+        node: &Node,
+        weights: &mut Weights<'_>,
+    ) -> Result<Box<dyn Operator>, EngineError> {
+        Ok(match self {
+            Op::Concat(concat) => Box::new(concat.clone()),
+            Op::Conv(conv) => conv.pack(graph, node, weights)?,
+            Op::Gather(gather) => Box::new(gather.clone()),
+            Op::MatMul(matmul) => matmul.pack(graph, node, weights)?,
+            Op::Move(op) => Box::new(op.clone()),
+            Op::Norm(norm) => norm.pack(graph, node, weights)?,
+            Op::Pointwise(pointwise) => Box::new(pointwise.clone()),
+            Op::Pool(pool) => Box::new(pool.clone()),
+            Op::Reduce(reduce) => Box::new(reduce.clone()),
+            Op::Softmax(softmax) => Box::new(softmax.clone()),
+            Op::Reshape | Op::Tract(_) => {
+                return Err(EngineError::invalid(&*node.name, "it is not an operator of a plan"));
+            }
+        })
+    }
+}
+
+/// Elements a unit of an element by element operator has.
+pub(crate) const ELEMENTS_PER_UNIT: usize = 1 << 16;
+
+/// Units of an operator whose output's elements each stand alone.
+pub(crate) fn element_units(elements: usize) -> usize {
+    elements.div_ceil(ELEMENTS_PER_UNIT).max(1)
+}
+
+/// The elements of some units of such an operator.
+pub(crate) fn unit_elements(elements: usize, units: &Range<usize>) -> Range<usize> {
+    (units.start * ELEMENTS_PER_UNIT).min(elements)..(units.end * ELEMENTS_PER_UNIT).min(elements)
+}
+
+/// Instructions around an operator's kernel: checks, shapes, the call.
+pub(crate) const CALL_INSTRUCTIONS: u64 = 2_000;
