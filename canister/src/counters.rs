@@ -1,46 +1,21 @@
-//! Numbers that are never given twice: of blobs and of jobs.
+//! Numbers that are never given twice: of jobs.
 
-use crate::memory::{self, Stable};
-use crate::record;
-use ic_stable_structures::StableCell;
+use crate::stable::{Kind, directory};
 use serde::{Deserialize, Serialize};
-use std::cell::RefCell;
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Counters {
-    next_blob: u64,
-    next_job: u64,
-}
-
-thread_local! {
-    static COUNTERS: RefCell<StableCell<Vec<u8>, Stable>> = RefCell::new(StableCell::init(
-        memory::get(memory::COUNTERS),
-        record::encode(&Counters { next_blob: 1, next_job: 1 }),
-    ));
-}
-
-/// Opens the cell.
-pub fn open() {
-    COUNTERS.with_borrow(|_| ());
-}
-
-fn take(choose: impl FnOnce(&mut Counters) -> &mut u64) -> u64 {
-    COUNTERS.with_borrow_mut(|cell| {
-        let mut counters: Counters = record::decode_own("the counters", cell.get());
-        let counter = choose(&mut counters);
-        let number = *counter;
-        *counter += 1;
-        cell.set(record::encode(&counters));
-        number
-    })
-}
-
-/// A blob's number.
-pub fn next_blob() -> u64 {
-    take(|counters| &mut counters.next_blob)
+pub struct Counters {
+    pub next_job: u64,
 }
 
 /// A job's number.
 pub fn next_job() -> u64 {
-    take(|counters| &mut counters.next_job)
+    let after_the_last = || {
+        let last = directory::keys(Kind::Job, &[]).pop();
+        let number = last.and_then(|key| key.try_into().ok()).map_or(0, u64::from_be_bytes);
+        Counters { next_job: number + 1 }
+    };
+    let Counters { next_job } = directory::get(Kind::Counters, &[]).unwrap_or_else(after_the_last);
+    directory::set(Kind::Counters, &[], &Counters { next_job: next_job + 1 });
+    next_job
 }

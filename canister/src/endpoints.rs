@@ -7,15 +7,13 @@ use crate::metrics::{HttpRequest, HttpResponse};
 use crate::store::manifest::invalid;
 use crate::store::upload::{self, PutChunkBorrowed};
 use crate::store::{commit, models, versions};
-use crate::{access, health, lifecycle, loading, metrics, record, settings};
-use candid::CandidType;
+use crate::{access, arguments, health, lifecycle, loading, metrics, record, settings};
 use ic_cdk::{init, inspect_message, post_upgrade, pre_upgrade, query, update};
 use onnx_canister_interface::{
     ChunkReceipt, Classification, ClassifyRequest, Error, Health, InferRequest, InferResponse, InitArgs, JobInfo,
     JobResult, Manifest, MissingChunks, ModelInfo, ModelRef, OutputPage, PutChunk, PutInput, ReadOutput, Settings,
     SettingsPatch, StagedInput, UploadStatus,
 };
-use serde::Deserialize;
 
 type Answer<T> = Result<T, Error>;
 
@@ -65,12 +63,6 @@ fn done<T>(answer: Answer<T>) -> Answer<T> {
     answer
 }
 
-/// Decodes an argument that borrows the message's bytes.
-fn decode_borrowed<'a, T: CandidType + Deserialize<'a>>(method: &str, arguments: &'a [u8]) -> Answer<T> {
-    candid::decode_one(arguments)
-        .map_err(|error| invalid(method, format!("{} bytes", arguments.len()), format!("not its argument: {error}")))
-}
-
 fn as_it_is(arguments: Vec<u8>) -> Vec<u8> {
     arguments
 }
@@ -86,7 +78,7 @@ fn begin_upload(manifest: Manifest) -> Answer<UploadStatus> {
 fn put_chunk(arguments: Vec<u8>) -> Answer<ChunkReceipt> {
     done((|| {
         access::check("put_chunk")?;
-        upload::put_chunk(&decode_borrowed::<PutChunkBorrowed>("put_chunk", &arguments)?)
+        upload::put_chunk(&arguments::decode_borrowed::<PutChunkBorrowed>("put_chunk", &arguments)?)
     })())
 }
 
@@ -195,7 +187,7 @@ fn tensors(result: JobResult) -> Answer<InferResponse> {
 fn put_input(arguments: Vec<u8>) -> Answer<StagedInput> {
     done((|| {
         let owner = access::check("put_input")?;
-        inputs::put(&owner, &decode_borrowed::<PutInputBorrowed>("put_input", &arguments)?)
+        inputs::put(&owner, &arguments::decode_borrowed::<PutInputBorrowed>("put_input", &arguments)?)
     })())
 }
 

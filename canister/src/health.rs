@@ -4,6 +4,7 @@ use crate::jobs::{driver, pending};
 use crate::loading;
 use crate::runtime;
 use crate::settings;
+use crate::stable::damage;
 use candid::Nat;
 use onnx_canister_interface::{Error, Health};
 
@@ -53,6 +54,8 @@ pub fn health() -> Health {
         models_ready: loading::ready_count(),
         jobs_pending: pending::count() as u32,
         open_calls: driver::open_calls(),
+        heap_used_bytes: runtime::heap_used_bytes(),
+        damages: damage::found(),
     }
 }
 

@@ -3,17 +3,13 @@
 use crate::health;
 use crate::jobs::lease;
 use crate::limits::*;
-use crate::memory::{self, Stable};
-use crate::record;
-use crate::store::blobs::{self, BlobId};
-use crate::store::manifest::invalid;
+use crate::stable::{Blob, Kind, directory};
+use crate::store::manifest::{check_identifier, invalid};
 use crate::tensors;
 use candid::Principal;
-use ic_stable_structures::StableBTreeMap;
 use onnx_canister_interface::{CHUNK_BYTES_MAX, ElementType, Error, StagedInput};
 use serde::{Deserialize, Serialize};
 use serde_bytes::Bytes;
-use std::cell::RefCell;
 
 /// [`onnx_canister_interface::PutInput`] with its bytes left where the message has them, which saves a copy.
 #[derive(candid::CandidType, Deserialize)]
@@ -26,14 +22,15 @@ pub struct PutInputBorrowed<'a> {
     pub data: &'a Bytes,
 }
 
+/// An input as it is stored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct InputRecord {
-    element_type: ElementType,
-    shape: Vec<u64>,
-    size_bytes: u64,
+pub struct InputRecord {
+    pub element_type: ElementType,
+    pub shape: Vec<u64>,
+    pub size_bytes: u64,
     /// Bytes received from the start without a gap.
-    received_bytes: u64,
-    blob: BlobId,
+    pub received_bytes: u64,
+    pub blob: Blob,
 }
 
 /// A staged input on the heap.
@@ -43,17 +40,7 @@ pub struct Staged {
     pub data: Vec<u8>,
 }
 
-thread_local! {
-    static INPUTS: RefCell<StableBTreeMap<Vec<u8>, Vec<u8>, Stable>> =
-        RefCell::new(StableBTreeMap::init(memory::get(memory::INPUTS)));
-}
-
-/// Opens the map.
-pub fn open() {
-    INPUTS.with_borrow(|_| ());
-}
-
-/// The key in the map: the owner's length and bytes, then the input's key.
+/// The key of its record: the owner's length and bytes, then the input's key.
 fn map_key(owner: &Principal, key: &str) -> Vec<u8> {
     let mut bytes = vec![owner.as_slice().len() as u8];
     bytes.extend_from_slice(owner.as_slice());
@@ -62,22 +49,11 @@ fn map_key(owner: &Principal, key: &str) -> Vec<u8> {
 }
 
 fn check_key(key: &str) -> Result<(), Error> {
-    match key.is_empty() || key.chars().count() > INPUT_KEY_CHARS_MAX {
-        true => {
-            let shown: String = key.chars().take(INPUT_KEY_CHARS_MAX).collect();
-            Err(invalid("key", shown, format!("a key has 1 to {INPUT_KEY_CHARS_MAX} characters")))
-        }
-        false => Ok(()),
-    }
+    check_identifier("key", key, INPUT_KEY_CHARS_MAX)
 }
 
 fn get(owner: &Principal, key: &str) -> Option<InputRecord> {
-    let bytes = INPUTS.with_borrow(|inputs| inputs.get(&map_key(owner, key)))?;
-    Some(record::decode_own(&format!("staged input '{key}'"), &bytes))
-}
-
-fn set(owner: &Principal, key: &str, input: &InputRecord) {
-    INPUTS.with_borrow_mut(|inputs| inputs.insert(map_key(owner, key), record::encode(input)));
+    directory::get(Kind::Input, &map_key(owner, key))
 }
 
 /// Stores a part of an input. The first part reserves the room; a part that names another type or shape begins anew.
@@ -104,10 +80,31 @@ pub fn put(owner: &Principal, part: &PutInputBorrowed) -> Result<StagedInput, Er
         Some(input) => input,
         None => reserve(owner, part, size_bytes)?,
     };
-    blobs::open(input.blob).write_at(part.offset_bytes, part.data);
-    input.received_bytes = input.received_bytes.max(end);
-    set(owner, &part.key, &input);
+    // What came before stays as it is: its checksums are made, and a job may have been started with it.
+    check_same(&input, part)?;
+    let known = (input.received_bytes.min(end) - part.offset_bytes) as usize;
+    let new = &part.data[known..];
+    if !new.is_empty() {
+        input.blob.write_at(input.received_bytes, new);
+        input.blob.sum_written(input.received_bytes, end);
+        input.received_bytes = end;
+    }
+    directory::set(Kind::Input, &map_key(owner, &part.key), &input);
     Ok(StagedInput { key: part.key.clone(), size_bytes, received_bytes: input.received_bytes })
+}
+
+/// Refuses a part that differs from what has been received.
+fn check_same(input: &InputRecord, part: &PutInputBorrowed) -> Result<(), Error> {
+    let known = input.received_bytes.saturating_sub(part.offset_bytes).min(part.data.len() as u64) as usize;
+    let mut stored = vec![0; known];
+    input.blob.read_unchecked(part.offset_bytes, &mut stored);
+    match stored.iter().zip(part.data.iter()).position(|(stored, given)| stored != given) {
+        Some(at) => {
+            let reason = "the input has other bytes from there on: delete it to begin anew";
+            Err(invalid("data", format!("byte {}", part.offset_bytes + at as u64), reason))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Makes room for a new input, or for one that takes the place of another.
@@ -116,16 +113,14 @@ fn reserve(owner: &Principal, part: &PutInputBorrowed, size_bytes: u64) -> Resul
     remove(owner, &part.key);
     let (mut own_count, mut own_bytes, mut all_bytes) = (0, 0, 0);
     let own_prefix = map_key(owner, "");
-    INPUTS.with_borrow(|inputs| {
-        for entry in inputs.iter() {
-            let input: InputRecord = record::decode_own("a staged input", &entry.value());
-            all_bytes += input.size_bytes;
-            if entry.key().starts_with(&own_prefix) {
-                own_count += 1;
-                own_bytes += input.size_bytes;
-            }
+    for key in directory::keys(Kind::Input, &[]) {
+        let Some(input) = directory::get::<InputRecord>(Kind::Input, &key) else { continue };
+        all_bytes += input.size_bytes;
+        if key.starts_with(&own_prefix) {
+            own_count += 1;
+            own_bytes += input.size_bytes;
         }
-    });
+    }
     let refuse = |reason: String| Err(invalid("shape", format!("{size_bytes} bytes"), reason));
     if own_count >= INPUTS_PER_CALLER_MAX {
         return refuse(format!("a caller has at most {INPUTS_PER_CALLER_MAX} staged inputs: delete one"));
@@ -136,7 +131,7 @@ fn reserve(owner: &Principal, part: &PutInputBorrowed, size_bytes: u64) -> Resul
     if all_bytes + size_bytes > INPUTS_BYTES_MAX {
         return refuse(format!("all staged inputs have at most {INPUTS_BYTES_MAX} bytes"));
     }
-    let blob = blobs::allocate(size_bytes)?.id();
+    let blob = Blob::allocate(size_bytes)?;
     let (element_type, shape) = (part.element_type, part.shape.clone());
     Ok(InputRecord { element_type, shape, size_bytes, received_bytes: 0, blob })
 }
@@ -154,8 +149,8 @@ pub fn delete(owner: &Principal, key: &str) -> Result<(), Error> {
 fn remove(owner: &Principal, key: &str) -> bool {
     match get(owner, key) {
         Some(input) => {
-            blobs::free(input.blob);
-            INPUTS.with_borrow_mut(|inputs| inputs.remove(&map_key(owner, key)));
+            directory::remove(Kind::Input, &map_key(owner, key));
+            input.blob.free();
             true
         }
         None => false,
@@ -182,5 +177,6 @@ fn complete(owner: &Principal, key: &str) -> Result<InputRecord, Error> {
 /// Brings a complete input to the heap.
 pub fn read(owner: &Principal, key: &str) -> Result<Staged, Error> {
     let input = complete(owner, key)?;
-    Ok(Staged { element_type: input.element_type, shape: input.shape, data: blobs::open(input.blob).read() })
+    let data = input.blob.read().map_err(|damage| damage.error(format!("staged input '{key}'")))?;
+    Ok(Staged { element_type: input.element_type, shape: input.shape, data })
 }

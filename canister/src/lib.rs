@@ -2,18 +2,24 @@
 //!
 //! ```text
 //! endpoints     every entry point, thin
+//! arguments     what comes in, decoded
 //! access        who may call what            settings    what a controller can set
 //! store         models: upload, commit, activate, delete
 //! loading       models onto the heap         inference   one request on one model (classify, infer, inputs)
 //! jobs          what outgrows a message      lifecycle   install and upgrade
 //! health        cycles                       metrics     /metrics
-//! runtime       every system call            memory      stable memory's map
+//! runtime       every system call            stable      stable memory's map
 //! record        how records are encoded      limits      every limit
 //! ```
 //!
 //! Only `endpoints` and `runtime` know the system; the rest runs natively, where its tests are.
 
 mod access;
+#[cfg(target_family = "wasm")]
+mod allocator;
+mod arguments;
+#[cfg(feature = "canbench")]
+mod canbench;
 mod classify;
 #[cfg(target_family = "wasm")]
 mod constructors;
@@ -22,6 +28,9 @@ mod endpoints;
 mod engine_error;
 #[cfg(target_family = "wasm")]
 mod entropy;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod health;
 mod image_cost;
 mod infer;
@@ -31,11 +40,11 @@ mod jobs;
 mod lifecycle;
 mod limits;
 mod loading;
-mod memory;
 mod metrics;
 mod record;
 pub mod runtime;
 mod settings;
+mod stable;
 mod store;
 mod tensors;
 #[cfg(test)]

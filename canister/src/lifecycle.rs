@@ -1,14 +1,12 @@
 //! What happens when the module is installed or replaced.
 
-use crate::counters;
-use crate::inputs;
 use crate::jobs::{driver, pending};
 use crate::loading;
-use crate::memory;
 use crate::runtime;
 use crate::settings;
+use crate::stable::directory;
+use crate::store::commit;
 use crate::store::models::{self, Stage};
-use crate::store::{blobs, commit};
 use onnx_canister_interface::InitArgs;
 
 /// A new canister: opens stable memory and takes the settings.
@@ -17,17 +15,12 @@ pub fn init(args: Option<InitArgs>) {
     apply(args);
 }
 
-/// What a new heap begins with. Every stable structure is opened, so that no query has to make one.
+/// What a new heap begins with. Stable memory is opened, and repaired where one of two copies is damaged.
 fn open() {
     #[cfg(target_family = "wasm")]
     crate::constructors::run();
-    memory::check();
-    let _ = settings::get();
-    models::open();
-    blobs::open_all();
+    directory::open();
     pending::restore();
-    inputs::open();
-    counters::open();
 }
 
 /// Refuses the upgrade while a call of the canister to itself is open: its callback would enter the new module at an
@@ -48,7 +41,7 @@ pub fn post_upgrade(args: Option<InitArgs>) {
     apply(args);
     for key in models::keys() {
         // Keys come from the map of records, so each has one.
-        match models::record(&key).map(|record| record.stage) {
+        match models::record(&key).map(|record| record.stage.clone()) {
             Ok(Stage::Ready | Stage::Loading) => {
                 let _ = models::update(&key, |record| record.stage = Stage::Loading);
                 loading::begin(&key);

@@ -102,20 +102,30 @@ pub const DESCRIPTION_BYTES_MAX: usize = 16_384;
 /// Pixels along one side of the prepared image.
 pub const IMAGE_SIDE_MAX: u32 = 4_096;
 
+/// Steps of decoding that a message's argument may take for each of its bytes, as `candid` counts them: one byte of
+/// a field or variant takes about 30 at most, its name included.
+pub const DECODING_PER_BYTE: usize = 50;
+/// Steps of decoding that may be spent on what an argument has beside what is asked for.
+pub const SKIPPING_MAX: usize = 10_000;
+/// Characters kept of a decoder's explanation, which can be as long as the argument.
+pub const ARGUMENT_ERROR_CHARS_MAX: usize = 400;
+
 /// Most bytes of one stable read or write: an operation that costs a whole 2e9 slice fails on the network.
 pub const STABLE_IO_BYTES_MAX: usize = 64 << 20;
 /// Bytes that `commit` hashes between two looks at the instruction counter.
 pub const HASH_WINDOW_BYTES: usize = 1 << 20;
-/// Stable memory that the canister uses at most, in bytes: the bucket table's reach.
-pub const STABLE_BYTES_MAX: u64 = 32_768 * crate::memory::BUCKET_PAGES as u64 * crate::memory::PAGE_BYTES;
+/// Stable memory that the network gives a canister at most, in bytes.
+pub const STABLE_BYTES_MAX: u64 = 500 << 30;
+/// Damages to stable memory that are remembered for `health`.
+pub const DAMAGES_MAX: usize = 100;
 /// Stable memory kept free for records while files, inputs and results are allocated.
 pub const STABLE_HEADROOM_BYTES: u64 = 64 << 20;
 const _: () = assert!(CHUNK_BYTES_MAX as usize <= STABLE_IO_BYTES_MAX && HASH_WINDOW_BYTES <= STABLE_IO_BYTES_MAX);
 
 /// Wasm heap in bytes that a 32-bit canister can have.
 pub const HEAP_BYTES_MAX: u64 = 4 << 30;
-/// Heap that the canister needs beside models, in bytes.
-pub const HEAP_BASE_BYTES: u64 = 128 << 20;
+/// Heap kept free for requests and values while models are loaded, in bytes.
+pub const HEAP_WORK_BYTES: u64 = 128 << 20;
 /// Heap that loading takes at its peak as a multiple of the files' bytes, in tenths: the weights as they are stored, and
 /// packed for the kernels once for each of up to two variants.
 pub const HEAP_LOAD_TENTHS: u64 = 30;
@@ -151,5 +161,10 @@ pub const TRAP_MESSAGE_CHARS_MAX: usize = 1_000;
 
 /// What sending a reply costs beside its bytes (the type table of its Candid, mostly), and per byte (sending 50, encoding and copying the rest), in
 /// instructions: added to the counter that `Cost` is read from before the reply exists.
-pub const REPLY_INSTRUCTIONS: u64 = 1_300_000;
+pub const REPLY_INSTRUCTIONS: u64 = 1_350_000;
 pub const REPLY_INSTRUCTIONS_PER_BYTE: u64 = 58;
+/// What a message of work costs beyond the counter's last reading in it, in instructions: leaving the executor, setting
+/// the timer, making the call.
+pub const MESSAGE_END_INSTRUCTIONS: u64 = 113_000;
+/// What the callback costs that hears of a timer's last step, in instructions: it comes when the cost is already stored.
+pub const CALLBACK_INSTRUCTIONS: u64 = 1_300_000;

@@ -1,18 +1,22 @@
 //! Bringing a version onto the heap, step by step and by itself, and the versions that are there.
 
 use crate::engine_error;
-use crate::jobs::driver;
-use crate::limits::{HEAP_BASE_BYTES, HEAP_BYTES_MAX, HEAP_LOAD_TENTHS};
+use crate::jobs::{driver, lease};
+use crate::limits::{
+    CALLBACK_INSTRUCTIONS, HEAP_BYTES_MAX, HEAP_LOAD_TENTHS, HEAP_WORK_BYTES, MESSAGE_END_INSTRUCTIONS,
+    REPLY_INSTRUCTIONS,
+};
 use crate::runtime;
 use crate::settings;
-use crate::store::ModelKey;
-use crate::store::blobs::Blob;
+use crate::stable::blob::{Damage, Reader};
 use crate::store::models::{self, Stage};
+use crate::store::{ModelKey, commit, versions};
 use crate::tensors;
-use onnx_canister_interface::{Cost, Error, ModelInfo, ModelRef};
+use onnx_canister_interface::{Cost, Error, HeapPolicy, ModelInfo, ModelRef};
 use onnx_engine::{ByteSource, LoadOptions, Loader, Meter, ModelFiles, Plan, ReadError, Step};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// A version on its way to the heap.
@@ -23,12 +27,24 @@ struct Load {
     done: u64,
     total: u64,
     cost: Cost,
-    heap_bytes_before: u64,
+    /// Heap in use after each step less that before it, summed up: what else happens between steps doesn't count.
+    heap_bytes: i64,
+    /// The damage that reading met.
+    damage: Rc<Cell<Option<(u32, Damage)>>>,
 }
 
 thread_local! {
     static LOADS: RefCell<BTreeMap<ModelKey, Load>> = const { RefCell::new(BTreeMap::new()) };
-    static PLANS: RefCell<BTreeMap<ModelKey, Arc<Plan>>> = const { RefCell::new(BTreeMap::new()) };
+    static PLANS: RefCell<BTreeMap<ModelKey, Loaded>> = const { RefCell::new(BTreeMap::new()) };
+    /// Counts uses of plans.
+    static USES: Cell<u64> = const { Cell::new(0) };
+}
+
+/// A version on the heap.
+struct Loaded {
+    plan: Arc<Plan>,
+    /// When it was used last, as [`USES`] counts.
+    last_use: u64,
 }
 
 /// The engine's view of the instructions that this message has spent.
@@ -45,11 +61,16 @@ struct StoredFiles {
     files: Vec<(String, StoredFile)>,
 }
 
-struct StoredFile(Blob);
+struct StoredFile {
+    index: u32,
+    size_bytes: u64,
+    reader: RefCell<Reader>,
+    damage: Rc<Cell<Option<(u32, Damage)>>>,
+}
 
 impl ByteSource for StoredFile {
     fn len(&self) -> u64 {
-        self.0.size_bytes()
+        self.size_bytes
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), ReadError> {
@@ -58,8 +79,10 @@ impl ByteSource for StoredFile {
             let reason = "the range ends beyond the file".to_string();
             return Err(ReadError { offset, length, available: self.len(), reason });
         }
-        self.0.read_at(offset, buffer);
-        Ok(())
+        self.reader.borrow_mut().read_at(offset, buffer).map_err(|damage| {
+            self.damage.set(Some((self.index, damage)));
+            ReadError { offset, length, available: self.len(), reason: damage.to_string() }
+        })
     }
 }
 
@@ -80,7 +103,9 @@ pub fn load(model: &ModelRef) -> Result<ModelInfo, Error> {
     let record = models::record(&key)?;
     match record.stage {
         Stage::Committed | Stage::Failed { .. } => {
-            check_heap(record.files.iter().map(|file| file.size_bytes).sum())?;
+            // A chunk that was found damaged is missing.
+            models::with(&key, |entry| commit::check_complete(entry))?;
+            make_room(record.files.iter().map(|file| file.size_bytes).sum())?;
             models::update(&key, |record| record.stage = Stage::Loading)?;
             begin(&key);
         }
@@ -90,7 +115,10 @@ pub fn load(model: &ModelRef) -> Result<ModelInfo, Error> {
         }
     }
     driver::arm();
-    models::info(&key)
+    let info = models::info(&key);
+    begin_message(&key);
+    charge(&key, runtime::instructions() + REPLY_INSTRUCTIONS);
+    info
 }
 
 /// Takes a version up for loading, also again after an upgrade.
@@ -122,12 +150,27 @@ pub fn progress(key: &ModelKey) -> Option<(u64, u64)> {
 
 /// The plan of a version that is on the heap.
 pub fn plan(key: &ModelKey) -> Option<Arc<Plan>> {
-    PLANS.with_borrow(|plans| plans.get(key).cloned())
+    PLANS.with_borrow_mut(|plans| {
+        let loaded = plans.get_mut(key)?;
+        USES.set(USES.get() + 1);
+        loaded.last_use = USES.get();
+        Some(loaded.plan.clone())
+    })
 }
 
 /// Number of versions on the heap.
 pub fn ready_count() -> u32 {
     PLANS.with_borrow(|plans| plans.len() as u32)
+}
+
+/// Counts a message that is charged for loading a version: the call, a timer, a step or a callback.
+pub fn begin_message(key: &ModelKey) {
+    LOADS.with_borrow_mut(|loads| {
+        if let Some(load) = loads.get_mut(key) {
+            load.cost.messages += 1;
+            load.cost.instructions += MESSAGE_END_INSTRUCTIONS;
+        }
+    });
 }
 
 /// Adds what a message spent on loading a version.
@@ -145,13 +188,33 @@ pub fn step(key: &ModelKey) {
         return;
     };
     load.cost.messages += 1;
-    match advance(key, &mut load) {
+    load.cost.instructions += MESSAGE_END_INSTRUCTIONS;
+    let used_before = runtime::heap_used_bytes();
+    let advanced = advance(key, &mut load);
+    load.heap_bytes += runtime::heap_used_bytes() as i64 - used_before as i64;
+    match advanced {
         Ok(None) => {
             LOADS.with_borrow_mut(|loads| loads.insert(key.clone(), load));
         }
         Ok(Some(plan)) => finish(key, load, plan),
-        Err(error) => fail(key, &error),
+        Err(error) => match load.damage.get() {
+            Some((file, damage)) => fail(key, &mark_damaged(key, file, damage)),
+            None => fail(key, &error),
+        },
     }
+}
+
+/// Takes the chunks that are damaged out of those that are stored, so that they can be sent again; gives the error that
+/// says so.
+fn mark_damaged(key: &ModelKey, file: u32, damage: Damage) -> Error {
+    let chunks = match models::with(key, |entry| Ok(commit::take_out_damaged_chunks(entry, file, damage))) {
+        Ok(chunks) => chunks,
+        Err(error) => return error,
+    };
+    let name = models::record(key).ok().and_then(|record| Some(record.files.get(file as usize)?.name.clone()));
+    let place = format!("file {file} ('{}') of {}", name.unwrap_or_default(), key.describe());
+    let reason = format!("{damage}. Chunks {chunks:?} are missing now: upload them again, commit and load");
+    crate::stable::damage::error(place, reason)
 }
 
 /// Ends the loading of a version with an error, as when its step trapped. Its files stay.
@@ -167,11 +230,11 @@ fn advance(key: &ModelKey, load: &mut Load) -> Result<Option<Arc<Plan>>, Error> 
     let mut loader = match load.loader.take() {
         Some(loader) => loader,
         None => {
-            load.heap_bytes_before = runtime::heap_bytes();
-            let files = models::with(key, |entry| {
-                let names = entry.record.files.iter().map(|file| file.name.clone());
-                Ok(StoredFiles { files: names.zip(entry.files.iter().cloned().map(StoredFile)).collect() })
-            })?;
+            if !models::record(key)?.is_verified() && (!commit::verify_again(key)? || runtime::instructions() >= budget)
+            {
+                return Ok(None);
+            }
+            let files = stored_files(key, &load.damage)?;
             Loader::new(Box::new(files), LoadOptions::default()).map_err(engine_error::of_model)?
         }
     };
@@ -189,10 +252,22 @@ fn advance(key: &ModelKey, load: &mut Load) -> Result<Option<Arc<Plan>>, Error> 
     }
 }
 
+fn stored_files(key: &ModelKey, damage: &Rc<Cell<Option<(u32, Damage)>>>) -> Result<StoredFiles, Error> {
+    let record = models::record(key)?;
+    let files = (0_u32..).zip(&record.files).map(|(index, file)| {
+        let reader = RefCell::new(Reader::new(file.blob.clone()));
+        let stored = StoredFile { index, size_bytes: file.size_bytes, reader, damage: damage.clone() };
+        (file.name.clone(), stored)
+    });
+    Ok(StoredFiles { files: files.collect() })
+}
+
 fn finish(key: &ModelKey, load: Load, plan: Arc<Plan>) {
-    let heap_bytes = runtime::heap_bytes().saturating_sub(load.heap_bytes_before);
+    let heap_bytes = u64::try_from(load.heap_bytes).unwrap_or_default();
     let mut cost = load.cost;
-    cost.instructions += runtime::instructions();
+    // The callback that hears of this step is still to come.
+    cost.instructions += runtime::instructions() + CALLBACK_INSTRUCTIONS;
+    cost.messages += 1;
     let recorded = models::update(key, |record| {
         record.stage = Stage::Ready;
         record.inputs = plan.inputs().iter().map(tensors::info).collect();
@@ -201,22 +276,42 @@ fn finish(key: &ModelKey, load: Load, plan: Arc<Plan>) {
         record.heap_bytes = heap_bytes;
     });
     if recorded.is_ok() {
-        PLANS.with_borrow_mut(|plans| plans.insert(key.clone(), plan));
+        USES.set(USES.get() + 1);
+        PLANS.with_borrow_mut(|plans| plans.insert(key.clone(), Loaded { plan, last_use: USES.get() }));
     }
 }
 
-/// Refuses a model that the heap can't take beside those that are on it.
-fn check_heap(file_bytes: u64) -> Result<(), Error> {
-    let taken: u64 = PLANS
-        .with_borrow(|plans| plans.keys().cloned().collect::<Vec<_>>())
-        .iter()
-        .filter_map(|key| models::record(key).ok())
-        .map(|record| record.heap_bytes)
-        .sum();
+/// Makes room on the heap for a model whose files have `file_bytes` bytes: refuses when there isn't enough, or unloads
+/// what was least recently used and is held by no job, as the setting says. Nothing is unloaded in vain.
+fn make_room(file_bytes: u64) -> Result<(), Error> {
     let needed_bytes = file_bytes.saturating_mul(HEAP_LOAD_TENTHS) / 10;
-    let free_bytes = HEAP_BYTES_MAX.saturating_sub(HEAP_BASE_BYTES).saturating_sub(taken);
-    match needed_bytes > free_bytes {
-        true => Err(Error::HeapFull { needed_bytes, free_bytes }),
-        false => Ok(()),
+    let free_bytes = HEAP_BYTES_MAX.saturating_sub(HEAP_WORK_BYTES).saturating_sub(runtime::heap_used_bytes());
+    let full = Err(Error::HeapFull { needed_bytes, free_bytes });
+    if needed_bytes <= free_bytes {
+        return Ok(());
     }
+    if settings::get().heap_policy == HeapPolicy::Refuse {
+        return full;
+    }
+    let mut loaded: Vec<(u64, ModelKey)> =
+        PLANS.with_borrow(|plans| plans.iter().map(|(key, loaded)| (loaded.last_use, key.clone())).collect());
+    loaded.sort_unstable();
+    let mut evicted = Vec::new();
+    let mut room = free_bytes;
+    for (_, key) in loaded {
+        if needed_bytes <= room {
+            break;
+        }
+        if lease::check_free(&key).is_ok() {
+            room = room.saturating_add(models::record(&key)?.heap_bytes);
+            evicted.push(key);
+        }
+    }
+    if needed_bytes > room {
+        return full;
+    }
+    for key in evicted {
+        versions::unload(&key.to_ref())?;
+    }
+    Ok(())
 }

@@ -4,7 +4,8 @@ use crate::health;
 use crate::jobs::driver;
 use crate::limits::STABLE_BYTES_MAX;
 use crate::runtime;
-use crate::store::{blobs, models};
+use crate::stable::{damage, directory};
+use crate::store::models;
 use candid::CandidType;
 use ic_metrics_encoder::MetricsEncoder;
 use onnx_canister_interface::{JobResult, ModelState};
@@ -93,8 +94,10 @@ fn encode(encoder: &mut MetricsEncoder<Vec<u8>>) -> io::Result<()> {
     encoder.encode_gauge("onnx_heap_bytes", health.heap_bytes as f64, "Bytes of Wasm heap.")?;
     encoder.encode_gauge("onnx_stable_bytes", health.stable_bytes as f64, "Bytes of stable memory.")?;
     encoder.encode_gauge("onnx_stable_limit_bytes", STABLE_BYTES_MAX as f64, "Most bytes of stable memory.")?;
-    let free_bytes = blobs::free_bytes() as f64;
+    let free_bytes = directory::free_bytes() as f64;
     encoder.encode_gauge("onnx_stable_reusable_bytes", free_bytes, "Bytes of stable memory freed by deletion.")?;
+    let damages = damage::found().len() as f64;
+    encoder.encode_gauge("onnx_stable_damages", damages, "Damages found in stable memory since the upgrade.")?;
     encoder.encode_gauge("onnx_jobs_pending", f64::from(health.jobs_pending), "Jobs that wait or run.")?;
     encoder.encode_gauge(
         "onnx_open_calls",

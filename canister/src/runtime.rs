@@ -64,7 +64,17 @@ mod system {
 
     /// Bytes of Wasm heap; it only ever grows.
     pub fn heap_bytes() -> u64 {
-        core::arch::wasm32::memory_size::<0>() as u64 * crate::memory::PAGE_BYTES
+        core::arch::wasm32::memory_size::<0>() as u64 * crate::stable::PAGE_BYTES
+    }
+
+    /// Bytes of the heap that are in use.
+    pub fn heap_used_bytes() -> u64 {
+        crate::allocator::used_bytes()
+    }
+
+    /// Writes to the canister's log, which controllers can read.
+    pub fn log(message: &str) {
+        api::debug_print(message);
     }
 
     pub fn stable_memory() -> DefaultMemoryImpl {
@@ -85,10 +95,9 @@ mod system {
         let arguments = crate::record::encode(work);
         match Call::unbounded_wait(self_id(), STEP_METHOD).with_raw_args(&arguments).await {
             Ok(_) => SelfCall::Replied,
-            Err(CallFailed::CallRejected(rejected)) => SelfCall::Rejected {
-                code: rejected.raw_reject_code(),
-                message: rejected.reject_message().chars().take(crate::limits::TRAP_MESSAGE_CHARS_MAX).collect(),
-            },
+            Err(CallFailed::CallRejected(rejected)) => {
+                SelfCall::Rejected { code: rejected.raw_reject_code(), message: rejected.reject_message().to_string() }
+            }
             Err(CallFailed::InsufficientLiquidCycleBalance(_)) => SelfCall::CyclesLow,
             Err(CallFailed::CallPerformFailed(_)) => SelfCall::NotSent,
         }
@@ -104,5 +113,5 @@ pub use fake::system::*;
 /// Bytes of stable memory.
 pub fn stable_bytes() -> u64 {
     use ic_stable_structures::Memory;
-    stable_memory().size() * crate::memory::PAGE_BYTES
+    stable_memory().size() * crate::stable::PAGE_BYTES
 }

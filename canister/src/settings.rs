@@ -1,12 +1,10 @@
 //! What a controller can set, and the ranges.
 
 use crate::limits::*;
-use crate::memory::{self, Stable};
-use crate::record;
+use crate::stable::{Kind, directory};
 use crate::store::manifest::invalid;
 use candid::{Nat, Principal};
-use ic_stable_structures::StableCell;
-use onnx_canister_interface::{Error, InferenceAccess, Settings, SettingsPatch};
+use onnx_canister_interface::{Error, HeapPolicy, InferenceAccess, Settings, SettingsPatch};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -22,6 +20,13 @@ pub struct Stored {
     pub cycles_reserve: u128,
     pub inference_access: InferenceAccess,
     pub uploaders: Vec<Principal>,
+    #[serde(default = "heap_policy_default")]
+    pub heap_policy: HeapPolicy,
+}
+
+/// What settings stand for that were stored before there was a choice.
+fn heap_policy_default() -> HeapPolicy {
+    HeapPolicy::Refuse
 }
 
 impl Default for Stored {
@@ -35,22 +40,19 @@ impl Default for Stored {
             cycles_reserve: CYCLES_RESERVE_DEFAULT,
             inference_access: InferenceAccess::Controllers,
             uploaders: Vec::new(),
+            heap_policy: heap_policy_default(),
         }
     }
 }
 
 thread_local! {
-    static CELL: RefCell<StableCell<Vec<u8>, Stable>> = RefCell::new(StableCell::init(
-        memory::get(memory::SETTINGS),
-        record::encode(&Stored::default()),
-    ));
     static CURRENT: RefCell<Option<Rc<Stored>>> = const { RefCell::new(None) };
 }
 
 /// The settings now.
 pub fn get() -> Rc<Stored> {
     CURRENT.with_borrow_mut(|current| {
-        let read = || Rc::new(CELL.with_borrow(|cell| record::decode_own("the settings", cell.get())));
+        let read = || Rc::new(directory::get(Kind::Settings, &[]).unwrap_or_default());
         current.get_or_insert_with(read).clone()
     })
 }
@@ -67,6 +69,7 @@ pub fn shown() -> Settings {
         cycles_reserve: Nat::from(stored.cycles_reserve),
         inference_access: stored.inference_access.clone(),
         uploaders: stored.uploaders.clone(),
+        heap_policy: stored.heap_policy,
     }
 }
 
@@ -107,7 +110,10 @@ pub fn update(patch: SettingsPatch) -> Result<Settings, Error> {
         }
         settings.uploaders = uploaders;
     }
-    CELL.with_borrow_mut(|cell| cell.set(record::encode(&settings)));
+    if let Some(policy) = patch.heap_policy {
+        settings.heap_policy = policy;
+    }
+    directory::set(Kind::Settings, &[], &settings);
     CURRENT.with_borrow_mut(|current| *current = Some(Rc::new(settings)));
     Ok(shown())
 }

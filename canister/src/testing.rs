@@ -131,7 +131,7 @@ pub mod onnx {
     //! ONNX files by hand: the few fields of `onnx.proto3` that the tests need, written as protobuf.
 
     /// A length-delimited field.
-    fn field(number: u32, bytes: &[u8]) -> Vec<u8> {
+    pub fn field(number: u32, bytes: &[u8]) -> Vec<u8> {
         let mut out = varint(u64::from(number << 3 | 2));
         out.extend(varint(bytes.len() as u64));
         out.extend_from_slice(bytes);
@@ -139,7 +139,7 @@ pub mod onnx {
     }
 
     /// A varint field.
-    fn number(number: u32, value: u64) -> Vec<u8> {
+    pub fn number(number: u32, value: u64) -> Vec<u8> {
         let mut out = varint(u64::from(number << 3));
         out.extend(varint(value));
         out
@@ -189,6 +189,15 @@ pub mod onnx {
                 out.extend(number(14, 1));
             }
         }
+        out
+    }
+
+    /// `TensorProto` of int64 values.
+    pub fn ints(name: &str, shape: &[u64], values: &[i64]) -> Vec<u8> {
+        let mut out: Vec<u8> = shape.iter().flat_map(|dimension| number(1, *dimension)).collect();
+        out.extend(number(2, 7));
+        out.extend(field(8, name.as_bytes()));
+        out.extend(field(9, &values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>()));
         out
     }
 

@@ -13,10 +13,12 @@
 //! kernels panic on them. Shapes that come from outside are checked where they enter, not here.
 
 pub mod blockwise;
+pub mod cast;
 pub mod conv;
 pub mod copy;
 pub mod depthwise;
 pub mod gemm;
+pub mod gemm_nt;
 pub mod image;
 pub mod int8;
 pub mod lanes;
@@ -29,7 +31,10 @@ pub mod pool;
 pub mod qconv;
 pub mod quantise;
 pub mod reduce;
+pub mod rotary;
 pub mod softmax;
+pub mod typed;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod unroll;
 pub mod window;
+pub mod winograd;

@@ -45,7 +45,9 @@ impl Window {
             let extent = (kernel[axis] - 1).checked_mul(dilation[axis])?.checked_add(1)?;
             output[axis] = padded.checked_sub(extent)? / stride[axis] + 1;
         }
-        output[0].checked_mul(output[1])?;
+        for pair in [input, kernel, output] {
+            pair[0].checked_mul(pair[1])?;
+        }
         Some(Window { input, kernel, stride, dilation, pad_before, pad_after, output })
     }
 
@@ -116,6 +118,7 @@ mod tests {
         assert_eq!(Window::square([2, 2], 3, 1, 0), None);
         assert_eq!(Window::square([2, 2], 1, 0, 0), None);
         assert_eq!(Window::square([usize::MAX, 2], 1, 1, 1), None);
+        assert_eq!(Window::square([usize::MAX / 2, 3], 1, 1, 0), None);
     }
 
     #[test]

@@ -262,14 +262,19 @@ async fn a_long_message_blocks_nobody_but_its_turn() {
     let replica = Replica::start("long");
     let agent = replica.agent(ed25519(1)).await;
     let (slow, quick) = (deploy(&agent, clerk()).await, deploy(&agent, clerk()).await);
-    // The loop's instructions a second are this machine's; find out how many go round in 13 seconds.
-    let started = Instant::now();
-    let probe: u64 = 200_000_000;
-    agent.update(&slow, "spin").with_arg(probe.to_le_bytes().to_vec()).await.unwrap();
-    let rounds = (probe as f64 * 13.0 / started.elapsed().as_secs_f64()) as u64;
-    // A message has 40e9 instructions; one round of the loop takes at most 20.
-    let rounds = rounds.min(39_000_000_000 / 20);
-    let signed = agent.update(&slow, "spin").with_arg(rounds.to_le_bytes().to_vec()).sign().unwrap();
+    // The loop's rounds a second are this machine's; find out how many take 14 seconds.
+    let probe: u64 = 10_000_000;
+    let mut seconds = f64::INFINITY;
+    for _ in 0..3 {
+        // The quickest of three: the others shared the machine with somebody.
+        let started = Instant::now();
+        agent.update(&slow, "toil").with_arg(probe.to_le_bytes().to_vec()).await.unwrap();
+        seconds = seconds.min(started.elapsed().as_secs_f64());
+    }
+    let rounds = (probe as f64 * 14.0 / seconds) as u64;
+    // A message has 40e9 instructions; a round of the loop takes 43.
+    assert!(rounds < 40_000_000_000 / 43, "{rounds} rounds do not fit into a message");
+    let signed = agent.update(&slow, "toil").with_arg(rounds.to_le_bytes().to_vec()).sign().unwrap();
     let started = Instant::now();
     let long = tokio::spawn({
         let agent = agent.clone();
@@ -284,10 +289,9 @@ async fn a_long_message_blocks_nobody_but_its_turn() {
     let first = long.await.unwrap();
     let reply = agent.wait(&signed.request_id, slow).await.unwrap().0;
     let took = started.elapsed();
-    assert_eq!(to_u32(&reply), 2);
-    if took > Duration::from_secs(11) {
-        assert!(matches!(first, CallResponse::Poll(_)), "answered at once after {took:?}");
-    }
+    assert_eq!(to_u32(&reply), 4);
+    assert!(took > Duration::from_secs(11), "not long enough to be told to ask again: {took:?}");
+    assert!(matches!(first, CallResponse::Poll(_)), "answered at once after {took:?}");
 }
 
 /// Three batches of uploads: what the history keeps must not make the next batch slower.
@@ -299,13 +303,17 @@ async fn uploads_do_not_slow_down() {
     const CHUNK_BYTES: usize = 1_900_000;
     let mut batches = Vec::new();
     for _ in 0..3 {
-        let started = Instant::now();
+        let mut updates = Vec::new();
         for _ in 0..40 {
+            let started = Instant::now();
             let reply = agent.update(&canister, "swallow").with_arg(vec![7; CHUNK_BYTES]).await.unwrap();
             assert_eq!(to_u32(&reply) as usize, CHUNK_BYTES);
+            updates.push(started.elapsed().as_secs_f64());
         }
-        batches.push(started.elapsed().as_secs_f64());
+        // The median: what else runs on the machine disturbs some updates, a slowdown all of them.
+        updates.sort_by(f64::total_cmp);
+        batches.push((updates.iter().sum::<f64>(), updates[20]));
     }
-    println!("seconds for 40 updates of {CHUNK_BYTES} bytes: {batches:.2?}");
-    assert!(batches[2] < 2.0 * batches[0] + 1.0, "batches took {batches:?} s");
+    println!("40 updates of {CHUNK_BYTES} bytes, seconds in all and median: {batches:.4?}");
+    assert!(batches[2].1 < 1.5 * batches[0].1 + 0.005, "the third batch is slower: {batches:.4?}");
 }

@@ -127,10 +127,10 @@ pub fn magika_request(model: &ModelRef, content: &[u8]) -> ClassifyRequest {
     ClassifyRequest { model: model.clone(), input: ClassifyInput::Tensor(tensor), top_k: None, limits: None }
 }
 
-/// A file of `models/photos/`.
+/// A file of `models/photos/`, or of any folder when `name` is an absolute path.
 pub fn photo(name: &str) -> Vec<u8> {
-    let path = format!("{}/../models/photos/{name}", env!("CARGO_MANIFEST_DIR"));
-    std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/photos").join(name);
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// Asks for the top five labels of an image.

@@ -89,11 +89,16 @@ impl Cycles {
 impl Network {
     /// Starts a replica on a free port, or on `port`, and waits until it answers.
     pub fn start(port: u16) -> Result<Network> {
+        Network::start_with(&["--port", &port.to_string()])
+    }
+
+    /// Starts a replica with these options of `replica start` and waits until it answers.
+    pub fn start_with(options: &[&str]) -> Result<Network> {
         let folder = tempfile::tempdir()?;
         let status_file: PathBuf = folder.path().join("status.json");
         let process = Command::new(environment::replica_bin()?)
             .arg("start")
-            .args(["--port", &port.to_string()])
+            .args(options)
             .arg("--status-file")
             .arg(&status_file)
             .stdin(Stdio::null())
@@ -146,6 +151,15 @@ impl Network {
         let mut response = Vec::new();
         stream.read_to_end(&mut response)?;
         Ok(String::from_utf8_lossy(&response).into_owned())
+    }
+
+    /// Asks the process to end, as Ctrl-C does, and waits until it has.
+    pub fn stop(mut self) -> Result<()> {
+        let sent = Command::new("kill").args(["-INT", &self.process.id().to_string()]).status()?;
+        anyhow::ensure!(sent.success(), "kill: {sent}");
+        let status = self.process.wait()?;
+        anyhow::ensure!(status.success(), "the replica ended with {status}");
+        Ok(())
     }
 
     /// Waits until the process ends, which is when somebody interrupts it.

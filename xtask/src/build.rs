@@ -5,7 +5,7 @@ use flate2::{Compression, GzBuilder};
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 pub const WASM_TARGET: &str = "wasm32-unknown-unknown";
@@ -20,12 +20,10 @@ pub struct CanisterWasm {
 pub fn canister() -> Result<CanisterWasm, String> {
     ensure_wasm_target()?;
     eprintln!("building the canister (a full link-time optimisation: some minutes when anything changed)");
-    run(&mut cargo(&["build", "--locked", "-p", "onnx-canister", "--target", WASM_TARGET, "--profile", "canister"]))?;
+    run(&mut cargo_wasm(&[])?)?;
 
-    let built = target_dir().join(WASM_TARGET).join("canister/onnx_canister.wasm");
-    let mut wasm = fs::read(&built).map_err(|e| format!("{}: {e}", built.display()))?;
-    let did_path = root().join("canister/onnx-canister.did");
-    let did = fs::read(&did_path).map_err(|e| format!("{}: {e}", did_path.display()))?;
+    let mut wasm = read(&target_dir().join(WASM_TARGET).join("canister/onnx_canister.wasm"))?;
+    let did = read(&root().join("canister/onnx-canister.did"))?;
     append_custom_section(&mut wasm, "icp:public candid:service", &did);
     append_custom_section(&mut wasm, "icp:public candid:args", b"(opt InitArgs)");
 
@@ -44,13 +42,92 @@ pub fn canister() -> Result<CanisterWasm, String> {
     Ok(paths)
 }
 
-/// Builds the named binaries of the workspace natively and returns the folder they are in.
-pub fn binaries(packages: &[&str]) -> Result<PathBuf, String> {
-    let mut arguments = vec!["build", "--locked", "--bins"];
-    for package in packages {
-        arguments.extend(["-p", package]);
+/// Builds `target/wasm/onnx-canister-canbench.wasm`: the canister and its benchmarks of the model at `model`.
+pub fn canbench(model: &Path) -> Result<(), String> {
+    ensure_wasm_target()?;
+    run(cargo_wasm(&["--features", "canbench"])?.env("ONNX_CANISTER_BENCH_MODEL", model))?;
+    let wasm = read(&target_dir().join(WASM_TARGET).join("canister/onnx_canister.wasm"))?;
+    let folder = target_dir().join("wasm");
+    fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    write_if_changed(&folder.join("onnx-canister-canbench.wasm"), &wasm)
+}
+
+/// The canister's build command, with further arguments: the same source gives the same bytes in every folder.
+fn cargo_wasm(arguments: &[&str]) -> Result<Command, String> {
+    // Fetched first: the flags below name the folders that the sources are in.
+    run(&mut cargo(&["fetch", "--locked", "--quiet", "--target", WASM_TARGET]))?;
+    let flags: Vec<String> = path_prefixes()?
+        .iter()
+        .map(|(from, to)| format!("{:?}", format!("--remap-path-prefix={}={to}", from.display())))
+        .collect();
+    // Joined by cargo to the flags in .cargo/config.toml, which the environment would replace.
+    let config = format!("target.{WASM_TARGET}.rustflags=[{}]", flags.join(","));
+    let mut command = cargo(&["build", "--locked", "-p", "onnx-canister", "--target", WASM_TARGET]);
+    command.args(["--profile", "canister", "--config", &config]).args(arguments);
+    command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+    Ok(command)
+}
+
+/// Folders of this machine that panics would name in the Wasm, and what stands for them there.
+fn path_prefixes() -> Result<Vec<(PathBuf, &'static str)>, String> {
+    let cargo_home = match std::env::var_os("CARGO_HOME") {
+        Some(folder) => PathBuf::from(folder),
+        None => std::env::home_dir().ok_or("no home folder, and CARGO_HOME is not set")?.join(".cargo"),
+    };
+    let mut prefixes = vec![(root().to_path_buf(), "/source")];
+    // One folder for each registry: its name tells whether crates came from crates.io or a mirror.
+    let registries = cargo_home.join("registry/src");
+    for entry in fs::read_dir(&registries).map_err(|e| format!("{}: {e}", registries.display()))? {
+        prefixes.push((entry.map_err(|e| format!("{}: {e}", registries.display()))?.path(), "/registry"));
     }
-    run(&mut cargo(&arguments))?;
+    prefixes.sort();
+    Ok(prefixes)
+}
+
+/// Builds the canister from the last commit in another folder and compares.
+pub fn check_reproducible() -> Result<(), String> {
+    let changed = output(Command::new("git").current_dir(root()).args(["status", "--porcelain"]))?;
+    if !changed.is_empty() {
+        return Err(format!("the clone is made of the last commit, and these files differ from it:\n{changed}"));
+    }
+    let here = sha256(&canister()?.wasm)?;
+    // Not below the root: cargo would read the root's configuration as well as the clone's.
+    let clone = std::env::temp_dir().join(format!("onnx-canister, another folder {}", std::process::id()));
+    let there = build_clone(&clone);
+    fs::remove_dir_all(&clone).map_err(|e| format!("{}: {e}", clone.display()))?;
+    let there = there?;
+    if here != there {
+        return Err(format!(
+            "the Wasm depends on where it is built: sha256 {here} here, {there} in {}",
+            clone.display()
+        ));
+    }
+    println!("two folders, one Wasm: sha256 {here}");
+    Ok(())
+}
+
+/// Clones the last commit to a folder, builds the canister there and returns the Wasm's sha256.
+fn build_clone(clone: &Path) -> Result<String, String> {
+    run(Command::new("git").args(["clone", "--quiet", "--no-hardlinks"]).arg(root()).arg(clone))?;
+    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // The clone's own xtask: a change of the build itself is seen too.
+    build.current_dir(clone).args(["run", "--quiet", "--locked", "--package", "xtask", "--", "build-canister"]);
+    run(build.env("CARGO_TARGET_DIR", clone.join("target")))?;
+    sha256(&clone.join("target/wasm/onnx-canister.wasm"))
+}
+
+fn sha256(path: &Path) -> Result<String, String> {
+    Ok(hex::encode(Sha256::digest(read(path)?)))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    fs::read(path).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+/// Builds the workspace's binaries natively and returns the folder they are in.
+pub fn binaries() -> Result<PathBuf, String> {
+    // All of them whatever is wanted: another selection has other features, and would compile the dependencies again.
+    run(&mut cargo(&["build", "--locked", "--workspace", "--bins"]))?;
     Ok(target_dir().join("debug"))
 }
 

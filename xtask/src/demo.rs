@@ -6,7 +6,7 @@ use std::process::Command;
 
 /// Builds what the demo runs and hands over to it.
 pub fn demo(arguments: &[&str]) -> Result<(), String> {
-    let binaries = build::binaries(&["replica", "model-uploader", "end-to-end-tests"])?;
+    let binaries = build::binaries()?;
     let canister = build::canister()?;
     run(Command::new(binaries.join("demo"))
         .current_dir(root())

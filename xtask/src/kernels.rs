@@ -76,8 +76,11 @@ pub fn bench(arguments: &[&str]) -> Result<(), String> {
     if flags.iter().any(|flag| *flag != "--check") || filters.len() > 1 {
         return Err(format!("bench-kernels [--check] [FILTER], not {arguments:?}"));
     }
-    let replica = replica()?;
-    let reply = meter(&replica, &module(true)?, "bench", filters.first().unwrap_or(&""))?;
+    measure(&replica()?, filters.first().unwrap_or(&""), flags.contains(&"--check"))
+}
+
+fn measure(replica: &Path, filter: &str, check: bool) -> Result<(), String> {
+    let reply = meter(replica, &module(true)?, "bench", filter)?;
     let rows: Vec<Row> = reply.lines().map(Row::parse).collect::<Result<_, _>>()?;
     println!(
         "{:44} {:>13} {:>12} {:>17} {:>6} {:>9}",
@@ -85,28 +88,32 @@ pub fn bench(arguments: &[&str]) -> Result<(), String> {
     );
     rows.iter().for_each(Row::print);
     let faults = rows.iter().filter(|row| row.fault().is_some()).count();
-    if flags.contains(&"--check") && faults > 0 { Err(format!("{faults} rows are wrong")) } else { Ok(()) }
+    if check && faults > 0 { Err(format!("{faults} rows are wrong")) } else { Ok(()) }
+}
+
+/// `cargo xtask test-kernels`.
+pub fn test_alone() -> Result<(), String> {
+    test(&replica()?)
 }
 
 /// Compares the bodies of all kernels inside Wasm, with simd128 and without, and checks what they cost.
-pub fn test() -> Result<(), String> {
-    let replica = replica()?;
+pub fn test(replica: &Path) -> Result<(), String> {
     for (name, simd128) in [("with simd128", true), ("without simd128", false)] {
         let module = module(simd128)?;
         for seed in SEEDS {
-            let reply = meter(&replica, &module, "check", seed)?;
+            let reply = meter(replica, &module, "check", seed)?;
             let families: Vec<String> = reply.lines().map(|line| line.replace('\t', " ")).collect();
             eprintln!("kernels {name}, seed {seed}: comparisons in {}", families.join(", "));
         }
     }
-    bench(&["--check"])
+    measure(replica, "", true)
 }
 
 /// The replica's binary: `REPLICA_BIN`, or built.
 fn replica() -> Result<PathBuf, String> {
     match std::env::var_os("REPLICA_BIN") {
         Some(path) => Ok(path.into()),
-        None => Ok(build::binaries(&["replica"])?.join("replica")),
+        None => Ok(build::binaries()?.join("replica")),
     }
 }
 

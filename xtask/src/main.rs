@@ -1,6 +1,7 @@
 //! The project's chores, as commands: `cargo xtask help` lists them.
 
 mod build;
+mod canbench;
 mod demo;
 mod kernels;
 mod process;
@@ -18,10 +19,15 @@ cargo xtask COMMAND
   test [FILTER]              build what the tests need and run all of them
   bench [--check]            measure instructions per inference and write benches/RESULTS.md;
                              --check compares with the committed figures instead and fails on a regression
+  canbench [--persist]       run canbench over the canister's steps and compare with benches/canbench_results.yml;
+                             --persist writes that file instead
+  test-kernels               compare the bodies of all kernels inside Wasm, with simd128 and without, and check
+                             what they cost (a part of test)
   bench-kernels [--check] [FILTER]
                              instructions per multiply-accumulate of each kernel whose name contains FILTER;
                              --check fails when one costs more than it may, or not what it estimates itself
   build-canister             build target/wasm/onnx-canister.wasm and .wasm.gz, Candid metadata included
+  reproducible               build the last commit's canister in a second folder and compare the Wasm
   size                       code bytes of the built canister by crate
   lint                       rustfmt and clippy over the whole workspace
   help                       this text
@@ -34,8 +40,12 @@ fn main() -> ExitCode {
         Some((&"demo", rest)) => demo::demo(rest),
         Some((&"test", rest)) => test::test(rest),
         Some((&"bench", rest)) => test::bench(rest),
+        Some((&"canbench", rest)) => canbench::run_benchmarks(rest),
+        Some((&"build-canbench", [])) => canbench::build(),
+        Some((&"test-kernels", [])) => kernels::test_alone(),
         Some((&"bench-kernels", rest)) => kernels::bench(rest),
         Some((&"build-canister", [])) => build::canister().map(|_| ()),
+        Some((&"reproducible", [])) => build::check_reproducible(),
         Some((&"size", [])) => size::print_ledger(),
         Some((&"lint", [])) => test::lint(),
         Some((&("help" | "--help" | "-h"), _)) | None => {

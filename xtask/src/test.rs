@@ -2,7 +2,9 @@
 
 use crate::process::{cargo, root, run, target_dir};
 use crate::{build, kernels};
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
 /// Builds the canister and the replica, fetches the models that tests classify with, runs every test.
 ///
@@ -11,7 +13,7 @@ pub fn test(arguments: &[&str]) -> Result<(), String> {
     // Building the tests builds the binaries they run, with the same features: nothing is compiled twice.
     run(&mut cargo(&["test", "--locked", "--workspace", "--no-run"]))?;
     let binaries = target_dir().join("debug");
-    kernels::test()?;
+    kernels::test(&binaries.join("replica"))?;
     let canister = build::canister()?;
     for model in ["efficientnet-lite0", "magika"] {
         run(Command::new(binaries.join("model-uploader")).current_dir(root()).args(["fetch", model]))?;
@@ -26,12 +28,36 @@ pub fn test(arguments: &[&str]) -> Result<(), String> {
     if std::env::var_os("POCKET_IC_BIN").is_none() {
         tests.env("POCKET_IC_BIN", binaries.join("replica"));
     }
-    run(&mut tests)
+    run_counting(&mut tests)
+}
+
+/// Runs `cargo test`, shows what it prints, and ends with the number of tests and their duration.
+fn run_counting(tests: &mut Command) -> Result<(), String> {
+    let started = Instant::now();
+    let mut child = tests.stdout(Stdio::piped()).spawn().map_err(|e| format!("cannot run cargo test: {e}"))?;
+    let mut passed = 0;
+    for line in child.stdout.take().map(BufReader::new).into_iter().flat_map(BufRead::lines) {
+        let line = line.map_err(|e| format!("what cargo test prints: {e}"))?;
+        println!("{line}");
+        passed += passed_tests(&line).unwrap_or(0);
+    }
+    let status = child.wait().map_err(|e| format!("cargo test: {e}"))?;
+    if !status.success() {
+        return Err(format!("`cargo test` failed: {status}"));
+    }
+    println!("{passed} tests passed in {} s", started.elapsed().as_secs());
+    Ok(())
+}
+
+/// The count in a test binary's last line: `test result: ok. 33 passed; 0 failed; ...`.
+fn passed_tests(line: &str) -> Option<u64> {
+    let (count, _) = line.strip_prefix("test result: ok. ")?.split_once(" passed;")?;
+    count.parse().ok()
 }
 
 /// Measures what an inference costs, or checks it against the committed figures.
 pub fn bench(arguments: &[&str]) -> Result<(), String> {
-    let binaries = build::binaries(&["replica", "model-uploader", "end-to-end-tests"])?;
+    let binaries = build::binaries()?;
     let canister = build::canister()?;
     run(Command::new(binaries.join("bench"))
         .current_dir(root())
@@ -45,4 +71,16 @@ pub fn bench(arguments: &[&str]) -> Result<(), String> {
 pub fn lint() -> Result<(), String> {
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
     run(&mut cargo(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::passed_tests;
+
+    #[test]
+    fn tests_are_counted_from_the_line_that_ends_a_binary() {
+        let line = "test result: ok. 33 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.20s";
+        assert_eq!(passed_tests(line), Some(33));
+        assert_eq!(passed_tests("test upload::works ... ok"), None);
+    }
 }

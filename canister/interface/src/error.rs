@@ -142,6 +142,12 @@ pub enum Error {
         needed_bytes: u64,
         free_bytes: u64,
     },
+    /// Bytes in stable memory are not those that were written; `place` names what they belong to. Nothing else is
+    /// affected.
+    StoredDataDamaged {
+        place: String,
+        reason: String,
+    },
     /// Execution trapped; the message was rolled back and the model is free.
     Trapped {
         place: String,
@@ -224,6 +230,7 @@ impl fmt::Display for Error {
             Self::HeapFull { needed_bytes, free_bytes } => {
                 write!(f, "heap: {needed_bytes} bytes needed, {free_bytes} free")
             }
+            Self::StoredDataDamaged { place, reason } => write!(f, "stable memory is damaged: {place}: {reason}"),
             Self::Trapped { place, message } => write!(f, "trapped in {place}: {message}"),
         }
     }

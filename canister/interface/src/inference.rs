@@ -126,7 +126,7 @@ pub struct Cost {
     pub instructions: u64,
     /// Of these, instructions spent decoding and preparing the input (image decoding, resizing, normalising).
     pub decode_instructions: u64,
-    /// Messages it took.
+    /// Messages that were charged: calls, timers, steps and callbacks.
     pub messages: u32,
 }
 
@@ -170,7 +170,7 @@ pub struct Classification {
 /// A part of an input too large for one message. The first part names type and shape and reserves the space.
 #[derive(CandidType, Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct PutInput {
-    /// 1 to 64 characters; private to the caller.
+    /// 1 to 64 printable characters of ASCII; private to the caller.
     pub key: String,
     pub element_type: ElementType,
     pub shape: Vec<u64>,

@@ -19,7 +19,7 @@ pub use model::{
     ChannelOrder, ChunkReceipt, FileManifest, Layout, Manifest, MissingChunks, ModelInfo, ModelRef, ModelState,
     Preprocessing, PutChunk, Resize, Task, UploadStatus,
 };
-pub use settings::{Health, InferenceAccess, InitArgs, Settings, SettingsPatch};
+pub use settings::{Health, HeapPolicy, InferenceAccess, InitArgs, Settings, SettingsPatch};
 
 /// Largest chunk of a file that [`PutChunk`] takes, in bytes: a 2 MiB ingress message less its envelope.
 pub const CHUNK_BYTES_MAX: u32 = 1_900_000;

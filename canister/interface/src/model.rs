@@ -24,7 +24,7 @@ pub struct Manifest {
     pub task: Task,
     /// How an image becomes the input tensor; needed by [`Task::Classify`] to take image bytes.
     pub preprocessing: Option<Preprocessing>,
-    /// Label of each class by index; empty when there are none.
+    /// Label of each class by index; empty when there are none. In any language, without control characters.
     pub labels: Vec<String>,
     /// Free text for people: where the model is from, its licence.
     pub description: String,
@@ -33,7 +33,7 @@ pub struct Manifest {
 /// One file of a model.
 #[derive(CandidType, Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct FileManifest {
-    /// The file's name; an external-data file's is its `location` in the ONNX file.
+    /// 1 to 512 printable characters of ASCII; an external-data file's is its `location` in the ONNX file.
     pub name: String,
     pub size_bytes: u64,
     /// SHA-256 of the whole file, 32 bytes.
@@ -143,12 +143,12 @@ pub struct ModelInfo {
     pub files: Vec<String>,
     /// Bytes this version occupies in stable memory.
     pub stable_bytes: u64,
-    /// Wasm heap growth that loading it caused, in bytes; 0 when not loaded.
+    /// Bytes of the heap that it holds; 0 when not loaded.
     pub heap_bytes: u64,
     /// Known once loaded.
     pub inputs: Vec<crate::TensorInfo>,
     pub outputs: Vec<crate::TensorInfo>,
-    /// Instructions and messages the last load took.
+    /// Instructions and messages the last load took: every message that was charged, timers and callbacks too.
     pub load_cost: crate::Cost,
     pub labels_count: u32,
     pub preprocessing: Option<Preprocessing>,

@@ -14,6 +14,17 @@ pub enum InferenceAccess {
     Everyone,
 }
 
+/// What `load` does when the heap has no room for a model.
+#[derive(CandidType, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeapPolicy {
+    /// Refuses with the bytes needed and free.
+    #[serde(rename = "refuse")]
+    Refuse,
+    /// Unloads the versions that were least recently used, as many as it takes; refuses when that doesn't suffice.
+    #[serde(rename = "evict_least_recently_used")]
+    EvictLeastRecentlyUsed,
+}
+
 /// Everything a controller can set.
 #[derive(CandidType, Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -32,6 +43,7 @@ pub struct Settings {
     pub inference_access: InferenceAccess,
     /// Principals, besides controllers, who may upload and manage models.
     pub uploaders: Vec<Principal>,
+    pub heap_policy: HeapPolicy,
 }
 
 /// A change of settings; `None` leaves one as it is.
@@ -45,6 +57,7 @@ pub struct SettingsPatch {
     pub cycles_reserve: Option<Nat>,
     pub inference_access: Option<InferenceAccess>,
     pub uploaders: Option<Vec<Principal>>,
+    pub heap_policy: Option<HeapPolicy>,
 }
 
 /// The install argument: `(opt record { settings = opt record { ... } })`.
@@ -69,4 +82,8 @@ pub struct Health {
     pub jobs_pending: u32,
     /// Calls of the canister to itself that are open; an upgrade is refused until this is 0.
     pub open_calls: u32,
+    /// Bytes of the heap that are in use; the rest of `heap_bytes` is free for the next model.
+    pub heap_used_bytes: u64,
+    /// What was found damaged in stable memory since the last upgrade, and what became of it.
+    pub damages: Vec<String>,
 }

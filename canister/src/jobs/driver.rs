@@ -14,7 +14,7 @@
 //! so does every update that ends with work nobody drives.
 
 use super::{JobId, WorkId, lease, pending};
-use crate::limits::RETRY_DELAY_NS;
+use crate::limits::{RETRY_DELAY_NS, TRAP_MESSAGE_CHARS_MAX};
 use crate::loading;
 use crate::runtime::{self, SelfCall};
 use crate::store::{commit, models};
@@ -49,9 +49,9 @@ pub enum Waited {
 
 /// What a step came to, as its driver sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Settled {
+enum StepEnd {
     /// It ran, or it trapped and the work has ended for that.
-    Settled,
+    Ran,
     /// It didn't run and may later.
     Later,
     Interrupted,
@@ -99,9 +99,12 @@ pub async fn wait(work: &WorkId, messages_max: u32) -> Waited {
             return Waited::Interrupted;
         }
         match step_in_own_message(work).await {
-            Settled::Settled => messages += 1,
-            Settled::Later => return Waited::OutOfMessages,
-            Settled::Interrupted => return Waited::Interrupted,
+            StepEnd::Ran => {
+                messages += 1;
+                begin_callback(work);
+            }
+            StepEnd::Later => return Waited::OutOfMessages,
+            StepEnd::Interrupted => return Waited::Interrupted,
         }
     }
 }
@@ -115,11 +118,15 @@ pub async fn timer_fired() {
         return;
     };
     let mut driver = TimerDriver::begin();
+    begin_message(&work);
     charge(&work, runtime::instructions());
     LAST.with_borrow_mut(|last| *last = Some(work.clone()));
     match step_in_own_message(&work).await {
-        Settled::Settled => charge(&work, runtime::instructions()),
-        Settled::Later | Settled::Interrupted => driver.delay_ns = RETRY_DELAY_NS,
+        StepEnd::Ran => {
+            begin_callback(&work);
+            charge(&work, runtime::instructions());
+        }
+        StepEnd::Later | StepEnd::Interrupted => driver.delay_ns = RETRY_DELAY_NS,
     }
 }
 
@@ -134,28 +141,29 @@ fn arm_after(delay_ns: u64) {
     }
 }
 
-async fn step_in_own_message(work: &WorkId) -> Settled {
+async fn step_in_own_message(work: &WorkId) -> StepEnd {
     let outcome = {
         let _open = OpenCall::begin();
         runtime::call_self(work).await
     };
     match outcome {
-        SelfCall::Replied => Settled::Settled,
+        SelfCall::Replied => StepEnd::Ran,
         SelfCall::Rejected { .. } | SelfCall::NotSent if runtime::is_stopping() => {
             interrupt(work);
-            Settled::Interrupted
+            StepEnd::Interrupted
         }
-        SelfCall::NotSent | SelfCall::Rejected { code: REJECT_TRANSIENT, .. } => Settled::Later,
+        SelfCall::NotSent | SelfCall::Rejected { code: REJECT_TRANSIENT, .. } => StepEnd::Later,
         SelfCall::Rejected { message, .. } => {
+            let message = message.chars().take(TRAP_MESSAGE_CHARS_MAX).collect();
             fail(work, Error::Trapped { place: describe(work), message });
-            Settled::Settled
+            StepEnd::Ran
         }
         SelfCall::CyclesLow => match work {
             WorkId::Job(id) => {
                 super::fail(*id, &crate::health::cycles_low());
-                Settled::Settled
+                StepEnd::Ran
             }
-            WorkId::Commit(_) | WorkId::Load(_) => Settled::Later,
+            WorkId::Commit(_) | WorkId::Load(_) => StepEnd::Later,
         },
     }
 }
@@ -165,6 +173,23 @@ fn is_pending(work: &WorkId) -> bool {
         WorkId::Commit(key) => commit::is_pending(key),
         WorkId::Load(key) => loading::is_pending(key),
         WorkId::Job(id) => super::is_pending(*id),
+    }
+}
+
+/// Counts a message that is charged for the work, besides its steps, which count themselves.
+fn begin_message(work: &WorkId) {
+    match work {
+        WorkId::Commit(_) => {}
+        WorkId::Load(key) => loading::begin_message(key),
+        WorkId::Job(id) => super::begin_message(*id),
+    }
+}
+
+/// As [`begin_message`], for the callback after a step.
+fn begin_callback(work: &WorkId) {
+    match work {
+        WorkId::Job(id) => super::begin_callback(*id),
+        _ => begin_message(work),
     }
 }
 

@@ -23,13 +23,15 @@ use crate::health;
 use crate::inference::{Answer, Limits, Request, Run};
 use crate::inputs;
 use crate::limits::{
-    IMAGE_INSTRUCTIONS_MAX, JOBS_PENDING_MAX, REPLY_DATA_BYTES_MAX, REPLY_INSTRUCTIONS, REPLY_INSTRUCTIONS_PER_BYTE,
+    CALLBACK_INSTRUCTIONS, IMAGE_INSTRUCTIONS_MAX, JOBS_PENDING_MAX, MESSAGE_END_INSTRUCTIONS, REPLY_DATA_BYTES_MAX,
+    REPLY_INSTRUCTIONS, REPLY_INSTRUCTIONS_PER_BYTE,
 };
 use crate::runtime;
 use crate::settings;
+use crate::stable::Blob;
+use crate::store::ModelKey;
 use crate::store::manifest::invalid;
 use crate::store::models;
-use crate::store::{ModelKey, blobs};
 use crate::tensors;
 use candid::Principal;
 use driver::Waited;
@@ -72,7 +74,7 @@ pub async fn run(owner: Principal, request: Request) -> Result<JobResult, Error>
         };
     }
     let id = admit(owner, key, request, limits, cost, Some(run))?;
-    end_at_limit(id);
+    end_at_limit(id, Cost::default());
     let call_messages = settings.max_call_messages;
     match driver::wait(&WorkId::Job(id), call_messages).await {
         Waited::Ended => finished(id),
@@ -111,6 +113,8 @@ pub fn start(owner: Principal, request: Request) -> Result<JobId, Error> {
     let (key, limits) = check(&owner, &request)?;
     let id = admit(owner, key, request, limits, Cost::default(), None)?;
     driver::arm();
+    begin_message(id);
+    charge(id, runtime::instructions() + REPLY_INSTRUCTIONS);
     Ok(id)
 }
 
@@ -122,7 +126,7 @@ pub fn poll(id: JobId) -> Result<JobInfo, Error> {
         job.state = pending.state.clone();
         job.cost = pending.cost.clone();
     });
-    Ok(record::info(id, job))
+    record::info(id, job)
 }
 
 /// Ends a job that waits or runs. One that has ended stays as it is.
@@ -154,7 +158,7 @@ pub fn read_output(request: &ReadOutput) -> Result<OutputPage, Error> {
         let reason = format!("the output has {} bytes", output.size_bytes);
         return Err(invalid("offset_bytes", request.offset_bytes, reason));
     }
-    Ok(record::page(output, request.offset_bytes, u64::from(request.length_bytes)))
+    record::page(request.job, output, request.offset_bytes, u64::from(request.length_bytes))
 }
 
 /// Whether a job waits or runs.
@@ -168,13 +172,20 @@ pub fn step(id: JobId) {
         return;
     };
     job.cost.messages += 1;
+    job.cost.instructions += MESSAGE_END_INSTRUCTIONS;
+    // When this message ends the job, the callback that hears of it is the last that it is charged for.
+    let last_callback = Cost {
+        messages: 1,
+        instructions: if driver::is_driven(&WorkId::Job(id)) { 0 } else { CALLBACK_INSTRUCTIONS },
+        decode_instructions: 0,
+    };
     let outcome = advance(id, &mut job);
     // The job is pending again before it is ended, so that every end goes one way.
     let mut state = job.state.clone();
     let work = job.work.take();
     pending::insert(id, job);
     match outcome {
-        Err(error) => return end(id, StoredState::failed(&error)),
+        Err(error) => return end(id, StoredState::failed(&error), last_callback),
         Ok(false) => {
             if let Some((_, run)) = &work {
                 let (nodes_done, nodes_total) = run.progress();
@@ -192,12 +203,12 @@ pub fn step(id: JobId) {
                 _ => return,
             };
             return match answer.and_then(record::store_answer) {
-                Ok(state) => end(id, state),
-                Err(error) => end(id, StoredState::failed(&error)),
+                Ok(state) => end(id, state, last_callback),
+                Err(error) => end(id, StoredState::failed(&error), last_callback),
             };
         }
     }
-    end_at_limit(id);
+    end_at_limit(id, last_callback);
 }
 
 /// One message's work; tells whether all nodes are done.
@@ -227,7 +238,7 @@ fn prepare(owner: &Principal, key: &ModelKey, request: &Request) -> Result<Run, 
 }
 
 /// Ends a job that has reached its limit of instructions or messages.
-fn end_at_limit(id: JobId) {
+fn end_at_limit(id: JobId, to_come: Cost) {
     let error = pending::with(id, |job| {
         let instructions = job.cost.instructions.saturating_add(runtime::instructions());
         let Limits { max_messages, max_instructions } = job.limits;
@@ -239,19 +250,21 @@ fn end_at_limit(id: JobId) {
         Some(Error::JobLimit { job: id, instructions, messages: job.cost.messages, reason })
     });
     if let Some(error) = error.flatten() {
-        end(id, StoredState::failed(&error));
+        end(id, StoredState::failed(&error), to_come);
     }
 }
 
 /// Ends a job with an error, as when its step trapped.
 pub fn fail(id: JobId, error: &Error) {
-    end(id, StoredState::failed(error));
+    begin_message(id);
+    end(id, StoredState::failed(error), Cost::default());
 }
 
-/// Ends a job. What this message has spent so far is in the stored cost.
-fn end(id: JobId, state: StoredState) {
+/// Ends a job. What this message has spent so far is in the stored cost, and so is what is still `to_come`.
+fn end(id: JobId, state: StoredState, to_come: Cost) {
     if let Some(mut job) = pending::take(id) {
-        job.cost.instructions += runtime::instructions();
+        job.cost.instructions += runtime::instructions() + to_come.instructions;
+        job.cost.messages += to_come.messages;
         // A pending job always has a record; if that were lost there would be nobody left to tell.
         let _ = record::finish(id, state, &job.cost);
     }
@@ -273,6 +286,20 @@ fn store_state(id: JobId) {
         (job.state, job.cost) = (state, cost);
         record::save(id, &job);
     }
+}
+
+/// Counts a message that is charged for a job: a call, a timer, a step or a callback.
+fn begin_message(id: JobId) {
+    pending::with(id, |job| {
+        job.cost.messages += 1;
+        job.cost.instructions += MESSAGE_END_INSTRUCTIONS;
+    });
+}
+
+/// As [`begin_message`], for the callback after a step: the job may have reached its limit.
+fn begin_callback(id: JobId) {
+    begin_message(id);
+    end_at_limit(id, Cost::default());
 }
 
 /// Adds what a message spent on a job.
@@ -309,7 +336,7 @@ fn admit(
         None => StoredState::Queued,
     };
     let staged = request.staged_keys();
-    let blob = blobs::store(&crate::record::encode(&request))?.id();
+    let blob = Blob::store(&crate::record::encode(&request))?;
     let id = counters::next_job();
     let job = JobRecord {
         owner,
@@ -336,13 +363,13 @@ fn keep(
 ) -> Result<JobResult, Error> {
     let state = record::store_answer(answer)?;
     let id = admit(owner, key, request, limits, cost, None)?;
-    end(id, state);
+    end(id, state, Cost::default());
     finished(id)
 }
 
 /// The answer of a job that has ended. Its cost grows by what this message, the last one, has spent.
 fn finished(id: JobId) -> Result<JobResult, Error> {
-    match record::info(id, record::get(id)?).state {
+    match record::info(id, record::get(id)?)?.state {
         JobState::Done(result) => Ok(*result),
         JobState::Failed(error) => Err(error),
         JobState::Cancelled => Err(Error::Cancelled { job: id }),

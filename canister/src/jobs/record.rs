@@ -3,21 +3,18 @@
 use super::JobId;
 use crate::inference::{Answer, Limits, Request};
 use crate::limits::{JOB_RESULT_BYTES_MAX, JOBS_FINISHED_MAX, REPLY_DATA_BYTES_MAX};
-use crate::memory::{self, Stable};
 use crate::record;
 use crate::runtime;
+use crate::stable::{Blob, Kind, damage, directory};
 use crate::store::ModelKey;
-use crate::store::blobs::{self, BlobId};
 use crate::store::manifest::invalid;
 use crate::tensors;
 use candid::Principal;
-use ic_stable_structures::StableBTreeMap;
 use onnx_canister_interface::{
     Classification, Cost, ElementType, Error, InferResponse, JobInfo, JobResult, JobState, Label, OutputPage,
 };
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
-use std::cell::RefCell;
 
 /// A job as it is stored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -25,7 +22,7 @@ pub struct JobRecord {
     pub owner: Principal,
     pub key: ModelKey,
     /// The encoded request; `None` when the job has ended.
-    pub request: Option<BlobId>,
+    pub request: Option<Blob>,
     pub staged: Vec<String>,
     pub limits: Limits,
     pub state: StoredState,
@@ -55,12 +52,18 @@ pub struct StoredOutput {
     pub element_type: ElementType,
     pub shape: Vec<u64>,
     pub size_bytes: u64,
-    pub blob: BlobId,
+    pub blob: Blob,
 }
 
-thread_local! {
-    static JOBS: RefCell<StableBTreeMap<u64, Vec<u8>, Stable>> =
-        RefCell::new(StableBTreeMap::init(memory::get(memory::JOBS)));
+impl JobRecord {
+    /// Everything it owns in stable memory.
+    pub fn blobs(&self) -> impl Iterator<Item = &Blob> {
+        let outputs = match &self.state {
+            StoredState::Inferred(outputs) => outputs.as_slice(),
+            _ => &[],
+        };
+        outputs.iter().map(|output| &output.blob).chain(&self.request)
+    }
 }
 
 impl StoredState {
@@ -84,30 +87,31 @@ fn decode_error(bytes: &[u8]) -> Error {
 }
 
 pub fn get(id: JobId) -> Result<JobRecord, Error> {
-    match JOBS.with_borrow(|jobs| jobs.get(&id)) {
-        Some(bytes) => Ok(record::decode_own(&format!("job {id}"), &bytes)),
-        None => Err(Error::JobNotFound { job: id }),
-    }
+    directory::get(Kind::Job, &id.to_be_bytes()).ok_or(Error::JobNotFound { job: id })
 }
 
 pub fn save(id: JobId, job: &JobRecord) {
-    JOBS.with_borrow_mut(|jobs| jobs.insert(id, record::encode(job)));
+    directory::set(Kind::Job, &id.to_be_bytes(), job);
+}
+
+/// Numbers of all jobs, oldest first.
+fn ids() -> Vec<JobId> {
+    let keys = directory::keys(Kind::Job, &[]);
+    keys.into_iter().filter_map(|key| key.try_into().ok()).map(u64::from_be_bytes).collect()
 }
 
 /// Jobs that are not finished, oldest first.
 pub fn unfinished() -> Vec<(JobId, JobRecord)> {
-    JOBS.with_borrow(|jobs| {
-        jobs.iter()
-            .map(|entry| (*entry.key(), record::decode_own::<JobRecord>("a job", &entry.value())))
-            .filter(|(_, job)| !job.state.is_finished())
-            .collect()
-    })
+    let jobs = ids().into_iter().filter_map(|id| get(id).ok().map(|job| (id, job)));
+    jobs.filter(|(_, job)| !job.state.is_finished()).collect()
 }
 
 /// The request of a job.
 pub fn request(id: JobId, job: &JobRecord) -> Result<Request, Error> {
-    let blob = job.request.ok_or(Error::JobNotFound { job: id })?;
-    Ok(record::decode_own(&format!("the request of job {id}"), &blobs::open(blob).read()))
+    let blob = job.request.as_ref().ok_or(Error::JobNotFound { job: id })?;
+    let place = || format!("the request of job {id}");
+    let bytes = blob.read().map_err(|damage| damage.error(place()))?;
+    record::decode(&bytes).map_err(|error| damage::error(place(), error.to_string()))
 }
 
 /// Stores an answer; its tensors go into blobs of their own.
@@ -123,10 +127,10 @@ pub fn store_answer(answer: Answer) -> Result<StoredState, Error> {
     }
     let mut stored: Vec<StoredOutput> = Vec::with_capacity(outputs.len());
     for (name, tensor) in outputs {
-        let blob = match blobs::store(tensor.bytes()) {
-            Ok(blob) => blob.id(),
+        let blob = match Blob::store(tensor.bytes()) {
+            Ok(blob) => blob,
             Err(error) => {
-                stored.iter().for_each(|output| blobs::free(output.blob));
+                stored.into_iter().for_each(|output| output.blob.free());
                 return Err(error);
             }
         };
@@ -144,34 +148,29 @@ pub fn store_answer(answer: Answer) -> Result<StoredState, Error> {
 /// Ends a job: its request is given back, and the oldest finished jobs beyond the limit are forgotten.
 pub fn finish(id: JobId, state: StoredState, cost: &Cost) -> Result<(), Error> {
     let mut job = get(id)?;
-    if let Some(request) = job.request.take() {
-        blobs::free(request);
-    }
+    let request = job.request.take();
     job.state = state;
     job.cost = cost.clone();
     save(id, &job);
+    if let Some(request) = request {
+        request.free();
+    }
     forget_oldest(super::pending::count());
     Ok(())
 }
 
 fn forget_oldest(pending: usize) {
-    let stored = JOBS.with_borrow(|jobs| jobs.len()) as usize;
-    let surplus = stored.saturating_sub(pending).saturating_sub(JOBS_FINISHED_MAX);
-    if surplus == 0 {
-        return;
-    }
-    let oldest: Vec<JobId> =
-        JOBS.with_borrow(|jobs| jobs.keys().filter(|id| !super::pending::contains(*id)).take(surplus).collect());
-    for id in oldest {
-        if let Ok(JobRecord { state: StoredState::Inferred(outputs), .. }) = get(id) {
-            outputs.iter().for_each(|output| blobs::free(output.blob));
-        }
-        JOBS.with_borrow_mut(|jobs| jobs.remove(&id));
+    let ids = ids();
+    let surplus = ids.len().saturating_sub(pending).saturating_sub(JOBS_FINISHED_MAX);
+    for id in ids.into_iter().filter(|id| !super::pending::contains(*id)).take(surplus) {
+        let Ok(job) = get(id) else { continue };
+        directory::remove(Kind::Job, &id.to_be_bytes());
+        job.blobs().cloned().for_each(Blob::free);
     }
 }
 
 /// What a job's owner may know of it.
-pub fn info(id: JobId, job: JobRecord) -> JobInfo {
+pub fn info(id: JobId, job: JobRecord) -> Result<JobInfo, Error> {
     let state = match job.state {
         StoredState::Queued => JobState::Queued,
         StoredState::Running { nodes_done, nodes_total } => JobState::Running { nodes_done, nodes_total },
@@ -181,41 +180,40 @@ pub fn info(id: JobId, job: JobRecord) -> JobInfo {
             JobState::Done(Box::new(JobResult::Classify(Classification { labels, model, cost })))
         }
         StoredState::Inferred(outputs) => {
-            let (outputs, cost) = (first_pages(&outputs), job.cost.clone());
+            let (outputs, cost) = (first_pages(id, &outputs)?, job.cost.clone());
             JobState::Done(Box::new(JobResult::Infer(InferResponse { outputs, job: Some(id), cost })))
         }
         StoredState::Failed(bytes) => JobState::Failed(decode_error(&bytes)),
         StoredState::Cancelled => JobState::Cancelled,
     };
-    JobInfo { id, model: job.key.to_ref(), state, cost: job.cost }
+    Ok(JobInfo { id, model: job.key.to_ref(), state, cost: job.cost })
 }
 
 /// The first bytes of each output, in order, as far as one reply has room.
-fn first_pages(outputs: &[StoredOutput]) -> Vec<OutputPage> {
+fn first_pages(id: JobId, outputs: &[StoredOutput]) -> Result<Vec<OutputPage>, Error> {
     let mut room = REPLY_DATA_BYTES_MAX;
     outputs
         .iter()
         .map(|output| {
-            let page = page(output, 0, room);
+            let page = page(id, output, 0, room)?;
             room -= page.data.len() as u64;
-            page
+            Ok(page)
         })
         .collect()
 }
 
 /// At most `length` bytes of an output from `offset` on.
-pub fn page(output: &StoredOutput, offset: u64, length: u64) -> OutputPage {
+pub fn page(id: JobId, output: &StoredOutput, offset: u64, length: u64) -> Result<OutputPage, Error> {
     let length = length.min(output.size_bytes.saturating_sub(offset)).min(REPLY_DATA_BYTES_MAX);
     let mut data = vec![0; length as usize];
-    if length > 0 {
-        blobs::open(output.blob).read_at(offset, &mut data);
-    }
-    OutputPage {
+    let place = || format!("output '{}' of job {id}", output.name);
+    output.blob.read_at(offset, &mut data).map_err(|damage| damage.error(place()))?;
+    Ok(OutputPage {
         name: output.name.clone(),
         element_type: output.element_type,
         shape: output.shape.clone(),
         size_bytes: output.size_bytes,
         offset_bytes: offset,
         data: ByteBuf::from(data),
-    }
+    })
 }

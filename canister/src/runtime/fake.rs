@@ -41,6 +41,7 @@ struct System {
     balance: u128,
     stopping: bool,
     heap_bytes: u64,
+    heap_used_bytes: u64,
     timer_ns: u64,
     outcomes: VecDeque<Outcome>,
     before_call: Option<BeforeCall>,
@@ -59,6 +60,7 @@ impl Default for System {
             balance: 100_000_000_000_000,
             stopping: false,
             heap_bytes: 32 << 20,
+            heap_used_bytes: 16 << 20,
             timer_ns: 0,
             outcomes: VecDeque::new(),
             before_call: None,
@@ -102,6 +104,10 @@ pub fn begin_message() {
 
 pub fn set_balance(balance: u128) {
     with(|s| s.balance = balance);
+}
+
+pub fn set_heap_used_bytes(bytes: u64) {
+    with(|s| s.heap_used_bytes = bytes);
 }
 
 pub fn set_stopping(stopping: bool) {
@@ -155,7 +161,7 @@ pub fn run_timers(limit: u32) -> u32 {
 /// The bytes of stable memory, for a second life.
 pub fn stable_image() -> Vec<u8> {
     let memory = with(|s| s.stable.clone());
-    let mut bytes = vec![0; (memory.size() * crate::memory::PAGE_BYTES) as usize];
+    let mut bytes = vec![0; (memory.size() * crate::stable::PAGE_BYTES) as usize];
     memory.read(0, &mut bytes);
     bytes
 }
@@ -163,7 +169,7 @@ pub fn stable_image() -> Vec<u8> {
 /// Puts bytes into this thread's stable memory, as an upgrade finds them.
 pub fn set_stable_image(bytes: &[u8]) {
     let memory = with(|s| s.stable.clone());
-    let pages = (bytes.len() as u64).div_ceil(crate::memory::PAGE_BYTES);
+    let pages = (bytes.len() as u64).div_ceil(crate::stable::PAGE_BYTES);
     assert!(memory.grow(pages) >= 0, "a vector can grow");
     memory.write(0, bytes);
 }
@@ -234,6 +240,14 @@ pub mod system {
 
     pub fn heap_bytes() -> u64 {
         with(|s| s.heap_bytes)
+    }
+
+    pub fn heap_used_bytes() -> u64 {
+        with(|s| s.heap_used_bytes)
+    }
+
+    pub fn log(message: &str) {
+        eprintln!("{message}");
     }
 
     pub fn stable_memory() -> DefaultMemoryImpl {

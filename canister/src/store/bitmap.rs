@@ -1,4 +1,4 @@
-//! Which chunks of a model version are stored: one bit a chunk, in stable memory and mirrored on the heap.
+//! Which chunks of a model version are stored: one bit a chunk, in a record of its own and on the heap.
 //!
 //! ```text
 //! byte 0:  chunk 7 .. chunk 0 (lowest bit first), byte 1: chunk 15 .. chunk 8, ...
@@ -6,38 +6,46 @@
 //!
 //! Chunks are numbered through all files in the manifest's order.
 
-use super::blobs::{self, Blob, BlobId};
-use onnx_canister_interface::Error;
+use super::ModelKey;
+use crate::stable::{Kind, directory};
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+/// A bitmap as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BitmapRecord {
+    pub chunks: ByteBuf,
+    pub total: u32,
+}
 
 #[derive(Debug)]
 pub struct Bitmap {
-    blob: Blob,
-    bytes: Vec<u8>,
+    record: BitmapRecord,
     stored: u32,
-    total: u32,
 }
 
 impl Bitmap {
     /// A new bitmap of `total` chunks, none stored.
-    pub fn create(total: u32) -> Result<Self, Error> {
-        let bytes = vec![0; total.div_ceil(8) as usize];
-        Ok(Self { blob: blobs::store(&bytes)?, bytes, stored: 0, total })
+    pub fn new(total: u32) -> Self {
+        Self { record: BitmapRecord { chunks: ByteBuf::from(vec![0; total.div_ceil(8) as usize]), total }, stored: 0 }
     }
 
-    /// The bitmap of `total` chunks in blob `id`.
-    pub fn open(id: BlobId, total: u32) -> Self {
-        let blob = blobs::open(id);
-        let bytes = blob.read();
-        let stored = bytes.iter().map(|byte| byte.count_ones()).sum();
-        Self { blob, bytes, stored, total }
+    /// The bitmap of a version; a new one, of no chunk, when that was lost.
+    pub fn open(key: &ModelKey) -> Self {
+        let lost = || BitmapRecord { chunks: ByteBuf::new(), total: 0 };
+        let record = directory::get::<BitmapRecord>(Kind::Bitmap, &key.to_bytes()).unwrap_or_else(lost);
+        let stored = record.chunks.iter().map(|byte| byte.count_ones()).sum();
+        Self { record, stored }
     }
 
-    pub fn id(&self) -> BlobId {
-        self.blob.id()
+    /// Writes the bitmap of a version to stable memory.
+    pub fn save(&self, key: &ModelKey) {
+        directory::set(Kind::Bitmap, &key.to_bytes(), &self.record);
     }
 
-    pub fn stable_bytes(&self) -> u64 {
-        self.blob.stable_bytes()
+    /// Forgets the bitmap of a version.
+    pub fn forget(key: &ModelKey) {
+        directory::remove(Kind::Bitmap, &key.to_bytes());
     }
 
     pub fn stored(&self) -> u32 {
@@ -45,24 +53,30 @@ impl Bitmap {
     }
 
     pub fn total(&self) -> u32 {
-        self.total
+        self.record.total
     }
 
     pub fn is_complete(&self) -> bool {
-        self.stored == self.total
+        self.stored == self.record.total
     }
 
     pub fn contains(&self, chunk: u32) -> bool {
-        self.bytes.get(chunk as usize / 8).is_some_and(|byte| byte & (1 << (chunk % 8)) != 0)
+        self.record.chunks.get(chunk as usize / 8).is_some_and(|byte| byte & (1 << (chunk % 8)) != 0)
     }
 
     /// Marks a chunk as stored.
     pub fn insert(&mut self, chunk: u32) {
-        if chunk < self.total && !self.contains(chunk) {
-            let at = chunk as usize / 8;
-            self.bytes[at] |= 1 << (chunk % 8);
-            self.blob.write_at(at as u64, &self.bytes[at..=at]);
+        if chunk < self.record.total && !self.contains(chunk) {
+            self.record.chunks[chunk as usize / 8] |= 1 << (chunk % 8);
             self.stored += 1;
+        }
+    }
+
+    /// Marks a chunk as not stored.
+    pub fn remove(&mut self, chunk: u32) {
+        if self.contains(chunk) {
+            self.record.chunks[chunk as usize / 8] &= !(1 << (chunk % 8));
+            self.stored -= 1;
         }
     }
 
@@ -85,13 +99,15 @@ mod tests {
 
     #[test]
     fn every_subset_of_ten_chunks_is_kept_and_its_gaps_are_told() {
+        let key = ModelKey { name: "m".into(), version: 1 };
         for subset in 0_u32..1 << 10 {
-            let mut bitmap = Bitmap::create(10).expect("there is room");
+            let mut bitmap = Bitmap::new(10);
             for chunk in (0..10).rev().filter(|chunk| subset & (1 << chunk) != 0) {
                 bitmap.insert(chunk);
                 bitmap.insert(chunk);
             }
-            let opened = Bitmap::open(bitmap.id(), 10);
+            bitmap.save(&key);
+            let mut opened = Bitmap::open(&key);
             assert_eq!(opened.stored(), subset.count_ones());
             assert_eq!(opened.is_complete(), subset == (1 << 10) - 1);
             let mut rebuilt = subset;
@@ -105,14 +121,17 @@ mod tests {
                 end_before = Some(first + count);
             }
             assert_eq!(rebuilt, (1 << 10) - 1, "stored and missing together are all chunks");
+            (0..10).for_each(|chunk| opened.remove(chunk));
+            assert_eq!((opened.stored(), opened.missing(0, 10)), (0, vec![(0, 10)]));
         }
     }
 
     #[test]
     fn chunks_beyond_the_end_are_not_stored() {
-        let mut bitmap = Bitmap::create(3).expect("there is room");
+        let mut bitmap = Bitmap::new(3);
         bitmap.insert(3);
         bitmap.insert(100);
+        bitmap.remove(100);
         assert_eq!((bitmap.stored(), bitmap.contains(3), bitmap.missing(0, 3)), (0, false, vec![(0, 3)]));
     }
 }

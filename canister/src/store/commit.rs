@@ -2,20 +2,22 @@
 //!
 //! The hash's state and position are stored after every message, so neither a pause nor an upgrade begins again.
 
-use super::blobs::Blob;
-use super::models::{self, CommitCursor, Entry, Stage};
-use super::{ModelKey, upload};
+use super::models::{self, CommitCursor, Entry, ModelRecord, Stage};
+use super::{ModelKey, manifest, upload};
 use crate::jobs::WorkId;
 use crate::jobs::driver::{self, Waited};
 use crate::limits::HASH_WINDOW_BYTES;
 use crate::runtime;
 use crate::settings;
-use onnx_canister_interface::{Cost, Error, ModelInfo, ModelRef};
+use crate::stable::Blob;
+use crate::stable::blob::{BLOCK_BYTES, Damage};
+use onnx_canister_interface::{Error, ModelInfo, ModelRef};
 use serde_bytes::ByteBuf;
 use sha2::digest::common::hazmat::{SerializableState, SerializedState};
 use sha2::{Digest, Sha256};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 thread_local! {
     /// Versions being hashed.
@@ -40,10 +42,15 @@ pub async fn commit(model: ModelRef) -> Result<ModelInfo, Error> {
         true => driver::wait(&work, settings::get().max_call_messages).await,
         false => Waited::Ended,
     };
-    match (waited, FAILURES.with_borrow_mut(|failures| failures.remove(&key))) {
-        (Waited::Ended, Some(error)) => Err(error),
-        _ => models::info(&key),
+    if let Waited::Ended = waited {
+        outcome(&key)?;
     }
+    models::info(&key)
+}
+
+/// The error that a version's hashing ended with, told once.
+pub fn outcome(key: &ModelKey) -> Result<(), Error> {
+    FAILURES.with_borrow_mut(|failures| failures.remove(key)).map_or(Ok(()), Err)
 }
 
 /// Whether the version is being hashed.
@@ -68,26 +75,18 @@ pub fn forget(key: &ModelKey) {
 }
 
 /// Begins to hash; tells whether there is something to hash. A version that is verified stays so.
-fn begin(key: &ModelKey) -> Result<bool, Error> {
+pub fn begin(key: &ModelKey) -> Result<bool, Error> {
     models::with(key, |entry| {
         match entry.record.stage {
-            Stage::Uploading => {}
+            // A version that failed for damage is verified again when its chunks are there.
+            Stage::Uploading | Stage::Failed { .. } => {}
             Stage::Committing => return Ok(true),
             _ => return Ok(false),
         }
-        if !entry.bitmap.is_complete() {
-            let missing = upload::missing(entry);
-            let (first_file, first_index) = missing.first().map_or((0, 0), |run| (run.file, run.first));
-            let missing = entry.bitmap.total() - entry.bitmap.stored();
-            return Err(Error::ChunksMissing { missing, first_file, first_index });
-        }
-        entry.record.stage = Stage::Committing;
-        entry.record.commit = Some(CommitCursor {
-            file: 0,
-            offset_bytes: 0,
-            hash_state: hash_state(&Sha256::new()),
-            cost: Cost::default(),
-        });
+        check_complete(entry)?;
+        let record = Rc::make_mut(&mut entry.record);
+        record.stage = Stage::Committing;
+        record.commit = Some(CommitCursor::start());
         entry.save();
         Ok(true)
     })?;
@@ -97,6 +96,32 @@ fn begin(key: &ModelKey) -> Result<bool, Error> {
         FAILURES.with_borrow_mut(|failures| failures.remove(key));
     }
     Ok(begun)
+}
+
+/// Refuses while chunks are missing.
+pub fn check_complete(entry: &Entry) -> Result<(), Error> {
+    if entry.bitmap.is_complete() {
+        return Ok(());
+    }
+    let missing = upload::missing(entry);
+    let (first_file, first_index) = missing.first().map_or((0, 0), |run| (run.file, run.first));
+    let missing = entry.bitmap.total() - entry.bitmap.stored();
+    Err(Error::ChunksMissing { missing, first_file, first_index })
+}
+
+/// Verifies, for one message, a version that is committed but whose bytes are not under checksums, as layout 1 left
+/// them; tells whether all is verified.
+pub fn verify_again(key: &ModelKey) -> Result<bool, Error> {
+    let budget = settings::get().message_budget;
+    models::with(key, |entry| {
+        Rc::make_mut(&mut entry.record).commit.get_or_insert_with(CommitCursor::start);
+        let done = hash(entry, budget)?;
+        if done {
+            Rc::make_mut(&mut entry.record).commit = None;
+        }
+        entry.save();
+        Ok(done)
+    })
 }
 
 /// Hashes for one message: at least one window, then as many as the budget allows.
@@ -135,16 +160,20 @@ fn finish(key: &ModelKey, stage: Stage, error: Option<Error>) {
 
 /// Hashes until the budget is used; tells whether all files are done.
 fn hash(entry: &mut Entry, budget: u64) -> Result<bool, Error> {
-    let Some(cursor) = entry.record.commit.as_mut() else {
+    if entry.record.commit.is_none() {
         return Err(entry.wrong_state("committing"));
-    };
+    }
+    let ModelRecord { commit, files, .. } = Rc::make_mut(&mut entry.record);
+    let cursor = commit.get_or_insert_with(CommitCursor::start);
     let mut hasher = hasher(&cursor.hash_state)?;
     let mut window = vec![0; HASH_WINDOW_BYTES];
+    let files_count = files.len();
     loop {
         let file = cursor.file as usize;
-        let (Some(blob), Some(expected)) = (entry.files.get(file), entry.manifest.files.get(file)) else {
+        let (Some(stored), Some(expected)) = (files.get_mut(file), entry.manifest.files.get(file)) else {
             return Ok(true);
         };
+        let blob = &mut stored.blob;
         cursor.offset_bytes += hash_window(blob, cursor.offset_bytes, &mut window, &mut hasher);
         if cursor.offset_bytes == blob.size_bytes() {
             let got_sha256 = std::mem::take(&mut hasher).finalize();
@@ -159,23 +188,61 @@ fn hash(entry: &mut Entry, budget: u64) -> Result<bool, Error> {
             cursor.file += 1;
             cursor.offset_bytes = 0;
         }
-        if runtime::instructions() >= budget && (cursor.file as usize) < entry.files.len() {
+        if runtime::instructions() >= budget && (cursor.file as usize) < files_count {
             cursor.hash_state = hash_state(&hasher);
             return Ok(false);
         }
     }
 }
 
-/// Hashes the bytes from `offset` on, at most a window; tells how many there were.
-fn hash_window(blob: &Blob, offset: u64, window: &mut [u8], hasher: &mut Sha256) -> u64 {
+/// Hashes the bytes from `offset` on, at most a window, and puts them under checksums; tells how many there were.
+fn hash_window(blob: &mut Blob, offset: u64, window: &mut [u8], hasher: &mut Sha256) -> u64 {
     let length = (blob.size_bytes() - offset).min(window.len() as u64);
     let bytes = &mut window[..length as usize];
-    blob.read_at(offset, bytes);
-    hasher.update(bytes);
+    blob.read_unchecked(offset, bytes);
+    hasher.update(&*bytes);
+    if offset == 0 {
+        blob.clear_sums();
+    }
+    // Windows are whole blocks, so that none has to be summed in two pieces.
+    const _: () = assert!(HASH_WINDOW_BYTES as u64 % BLOCK_BYTES == 0);
+    blob.push_sums(bytes);
     length
 }
 
-fn hash_state(hasher: &Sha256) -> ByteBuf {
+/// Takes the chunks of `file` that are in the damaged range and no longer have their hash out of those that are stored;
+/// tells which.
+pub fn take_out_damaged_chunks(entry: &mut Entry, file: u32, damage: Damage) -> Vec<u32> {
+    let index = file as usize;
+    let (Some(manifest), Some(stored)) = (entry.manifest.files.get(index), entry.record.files.get(index)) else {
+        return Vec::new();
+    };
+    let chunk_size = u64::from(entry.manifest.chunk_size);
+    let first = damage.offset_bytes / chunk_size;
+    let end = (damage.offset_bytes + damage.length_bytes).div_ceil(chunk_size);
+    let chunks = (first..end).map(|chunk| chunk as u32);
+    let is_damaged = |chunk: &u32| {
+        let length = manifest::chunk_bytes(stored.size_bytes, entry.manifest.chunk_size, *chunk);
+        let mut bytes = vec![0; length as usize];
+        stored.blob.read_unchecked(u64::from(*chunk) * chunk_size, &mut bytes);
+        let expected = manifest.chunk_sha256.get(*chunk as usize);
+        expected.is_none_or(|expected| Sha256::digest(&bytes)[..] != expected[..])
+    };
+    let damaged: Vec<u32> = chunks.filter(is_damaged).collect();
+    for chunk in &damaged {
+        let number = entry.chunk_number(file, *chunk);
+        entry.bitmap.remove(number);
+    }
+    entry.bitmap.save(&entry.key);
+    if let Some(stored) = Rc::make_mut(&mut entry.record).files.get_mut(index) {
+        stored.blob.clear_sums();
+    }
+    entry.save();
+    damaged
+}
+
+/// SHA-256's state, as it is stored.
+pub fn hash_state(hasher: &Sha256) -> ByteBuf {
     ByteBuf::from(hasher.serialize().to_vec())
 }
 

@@ -25,12 +25,42 @@ pub fn chunk_bytes(size_bytes: u64, chunk_size: u32, index: u32) -> u64 {
 
 /// Checks a model's name: 1 to 64 characters of `a-z 0-9 . _ -`.
 pub fn check_name(place: &str, name: &str) -> Result<(), Error> {
-    let shown: String = name.chars().take(2 * NAME_CHARS_MAX).collect();
+    let shown: String = name.chars().take(NAME_CHARS_MAX).flat_map(char::escape_default).collect();
     if name.is_empty() || name.len() > NAME_CHARS_MAX {
         return Err(invalid(place, shown, format!("a name has 1 to {NAME_CHARS_MAX} characters")));
     }
     match name.chars().find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '.' | '_' | '-')) {
         Some(c) => Err(invalid(place, shown, format!("character {c:?} is not one of a-z 0-9 . _ -"))),
+        None => Ok(()),
+    }
+}
+
+/// Checks what files and staged inputs are called: 1 to `bytes_max` printable characters of ASCII, no space at either
+/// end. What looks equal is equal then: no letter has two forms, none is invisible, and none turns the text around it.
+pub fn check_identifier(place: &str, text: &str, bytes_max: usize) -> Result<(), Error> {
+    let shown = || text.chars().take(64).flat_map(char::escape_default).collect::<String>();
+    if text.is_empty() || text.len() > bytes_max {
+        return Err(invalid(place, shown(), format!("it has 1 to {bytes_max} characters")));
+    }
+    if let Some(c) = text.chars().find(|c| !matches!(c, ' '..='~')) {
+        return Err(invalid(place, shown(), format!("character {c:?} is not a printable one of ASCII")));
+    }
+    match text.starts_with(' ') || text.ends_with(' ') {
+        true => Err(invalid(place, shown(), "it begins or ends with a space")),
+        false => Ok(()),
+    }
+}
+
+/// Checks text for people, in any language: no control character but line ends and tabs, and none of those that turn the
+/// direction of the text around them (Unicode Standard Annex 9, section 2), by which text can look like other text.
+pub fn check_text(place: &str, text: &str) -> Result<(), Error> {
+    let is_direction =
+        |c: char| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    match text.chars().find(|c| is_direction(*c) || c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
+        Some(c) => {
+            let shown: String = text.chars().take(64).flat_map(char::escape_default).collect();
+            Err(invalid(place, shown, format!("character {c:?} controls how the text is shown")))
+        }
         None => Ok(()),
     }
 }
@@ -66,6 +96,7 @@ pub fn check(manifest: &Manifest) -> Result<(), Error> {
         let reason = format!("a description has at most {DESCRIPTION_BYTES_MAX} bytes");
         return Err(invalid("manifest.description", format!("{} bytes", manifest.description.len()), reason));
     }
+    check_text("manifest.description", &manifest.description)?;
     match (&manifest.preprocessing, &manifest.task) {
         (Some(preprocessing), Task::Classify { .. }) => check_preprocessing(preprocessing),
         (Some(_), Task::Infer) => {
@@ -77,11 +108,7 @@ pub fn check(manifest: &Manifest) -> Result<(), Error> {
 
 fn check_file(index: usize, file: &FileManifest, chunk_size: u32) -> Result<(), Error> {
     let place = |field: &str| format!("manifest.files[{index}].{field}");
-    if file.name.is_empty() || file.name.len() > FILE_NAME_BYTES_MAX || file.name.contains('\0') {
-        let shown: String = file.name.chars().take(64).collect();
-        let reason = format!("a file's name has 1 to {FILE_NAME_BYTES_MAX} bytes, none of them 0");
-        return Err(invalid(place("name"), shown, reason));
-    }
+    check_identifier(&place("name"), &file.name, FILE_NAME_BYTES_MAX)?;
     if file.size_bytes == 0 || file.size_bytes > MODEL_BYTES_MAX {
         let reason = format!("a file has 1 to {MODEL_BYTES_MAX} bytes");
         return Err(invalid(place("size_bytes"), file.size_bytes, reason));
@@ -110,6 +137,9 @@ fn check_labels(labels: &[String]) -> Result<(), Error> {
     if bytes > LABELS_BYTES_MAX {
         let reason = format!("all labels together have at most {LABELS_BYTES_MAX} bytes");
         return Err(invalid("manifest.labels", format!("{bytes} bytes"), reason));
+    }
+    for (index, label) in labels.iter().enumerate() {
+        check_text(&format!("manifest.labels[{index}]"), label)?;
     }
     Ok(())
 }
@@ -169,6 +199,35 @@ mod tests {
         }
     }
 
+    /// Names that look like others, or like nothing, or turn what is shown around.
+    const HOSTILE_NAMES: [&str; 14] = [
+        "model\0",
+        "model\n",
+        "mod\u{1b}[31mel",
+        "mod\u{7f}el",
+        "\u{202e}ledom",
+        "mo\u{200b}del",
+        "mo\u{ad}del",
+        "\u{feff}model",
+        // Cyrillic o; full-width m; e with an accent in one character, and in two.
+        "m\u{43e}del",
+        "\u{ff4d}odel",
+        "mod\u{e9}l",
+        "mode\u{301}l",
+        " model",
+        "model ",
+    ];
+
+    #[test]
+    fn what_is_refused_is_shown_in_characters_that_can_be_read() {
+        match check_name("name", "m\u{202e}\u{43e}") {
+            Err(Error::InvalidArgument { value, .. }) => assert_eq!(value, "m\\u{202e}\\u{43e}"),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(check_text("t", "cat, Katze, \u{732b}, \u{642}\u{637}, \u{1f431}\nnext\tline"), Ok(()));
+        assert_eq!(check_identifier("f", "onnx/model weights_0.bin", 100), Ok(()));
+    }
+
     fn preprocessing() -> Preprocessing {
         Preprocessing {
             height: 4,
@@ -197,6 +256,14 @@ mod tests {
         refused("manifest.files[0].sha256", |m| m.files[0].sha256 = ByteBuf::from(vec![0; 31]));
         refused("manifest.files[0].chunk_sha256", |m| m.files[0].chunk_sha256.truncate(1));
         refused("manifest.files[0].chunk_sha256[1]", |m| m.files[0].chunk_sha256[1] = ByteBuf::new());
+        for name in HOSTILE_NAMES {
+            refused("manifest.name", |m| m.name = name.to_string());
+            refused("manifest.files[0].name", |m| m.files[0].name = name.to_string());
+        }
+        for text in ["bell\u{7}", "nul\0", "\u{202e}txt.exe", "\u{2066}hidden\u{2069}", "c1 \u{9b}31m"] {
+            refused("manifest.labels[1]", |m| m.labels = vec!["good".into(), text.into()]);
+            refused("manifest.description", |m| m.description = text.into());
+        }
         refused("manifest.labels", |m| m.labels = vec![String::new(); LABELS_MAX + 1]);
         refused("manifest.labels", |m| m.labels = vec!["x".repeat(LABELS_BYTES_MAX + 1)]);
         refused("manifest.description", |m| m.description = "x".repeat(DESCRIPTION_BYTES_MAX + 1));

@@ -1,16 +1,16 @@
 //! Model versions and their names: the records, and the heap's mirror of them.
 
 use super::bitmap::Bitmap;
-use super::blobs::{self, Blob, BlobId};
+use super::commit;
 use crate::loading;
-use crate::memory::{self, Stable};
 use crate::record;
-use ic_stable_structures::StableBTreeMap;
+use crate::stable::{Blob, Kind, damage, directory};
 use onnx_canister_interface::{
     Cost, Error, Manifest, ModelInfo, ModelRef, ModelState, Preprocessing, Task, TensorInfo,
 };
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
+use sha2::{Digest, Sha256};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -49,7 +49,7 @@ pub struct CommitCursor {
 pub struct StoredFile {
     pub name: String,
     pub size_bytes: u64,
-    pub blob: BlobId,
+    pub blob: Blob,
 }
 
 /// All that is kept of a version beside its files and its manifest.
@@ -57,10 +57,8 @@ pub struct StoredFile {
 pub struct ModelRecord {
     pub stage: Stage,
     /// The encoded manifest; it never changes.
-    pub manifest: BlobId,
+    pub manifest: Blob,
     pub manifest_sha256: ByteBuf,
-    pub bitmap: BlobId,
-    pub chunks_total: u32,
     pub files: Vec<StoredFile>,
     pub commit: Option<CommitCursor>,
     pub task: Task,
@@ -86,23 +84,37 @@ pub struct NameRecord {
 /// A version on the heap: its record, and what uploading and inference look at often.
 pub struct Entry {
     pub key: ModelKey,
-    pub record: ModelRecord,
+    pub record: Rc<ModelRecord>,
     pub manifest: Rc<Manifest>,
-    pub files: Vec<Blob>,
     pub bitmap: Bitmap,
 }
 
 thread_local! {
-    static NAMES: RefCell<StableBTreeMap<String, Vec<u8>, Stable>> =
-        RefCell::new(StableBTreeMap::init(memory::get(memory::NAMES)));
-    static RECORDS: RefCell<StableBTreeMap<Vec<u8>, Vec<u8>, Stable>> =
-        RefCell::new(StableBTreeMap::init(memory::get(memory::MODELS)));
     static ENTRIES: RefCell<BTreeMap<ModelKey, Entry>> = const { RefCell::new(BTreeMap::new()) };
 }
 
+impl CommitCursor {
+    /// Before the first byte of the first file.
+    pub fn start() -> Self {
+        Self { file: 0, offset_bytes: 0, hash_state: commit::hash_state(&Sha256::new()), cost: Cost::default() }
+    }
+}
+
+impl ModelRecord {
+    /// Everything it owns in stable memory.
+    pub fn blobs(&self) -> impl Iterator<Item = &Blob> {
+        self.files.iter().map(|file| &file.blob).chain([&self.manifest])
+    }
+
+    /// Whether the hash of every file has been verified, and every byte is under a checksum since.
+    pub fn is_verified(&self) -> bool {
+        self.files.iter().all(|file| file.blob.is_summed())
+    }
+}
+
 impl ModelKey {
-    /// The key in the map of records: the name, a zero, the version big-endian. So versions of a name are in order.
-    fn to_bytes(&self) -> Vec<u8> {
+    /// The key of its records: the name, a zero, the version big-endian. So versions of a name are in order.
+    pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.name.len() + 5);
         bytes.extend_from_slice(self.name.as_bytes());
         bytes.push(0);
@@ -110,7 +122,7 @@ impl ModelKey {
         bytes
     }
 
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (name, version) = bytes.split_at_checked(bytes.len().checked_sub(5)?)?;
         let version = u32::from_be_bytes(version[1..].try_into().ok()?);
         Some(Self { name: String::from_utf8(name.to_vec()).ok()?, version })
@@ -118,6 +130,11 @@ impl ModelKey {
 
     pub fn to_ref(&self) -> ModelRef {
         ModelRef { name: self.name.clone(), version: Some(self.version) }
+    }
+
+    /// What it is called in errors.
+    pub fn describe(&self) -> String {
+        format!("model '{}' version {}", self.name, self.version)
     }
 
     pub fn not_found(&self) -> Error {
@@ -167,68 +184,48 @@ fn wrong_state(key: &ModelKey, record: &ModelRecord, needs: &str) -> Error {
 }
 
 fn save(key: &ModelKey, record: &ModelRecord) {
-    let bytes = record::encode(record);
-    RECORDS.with_borrow_mut(|records| records.insert(key.to_bytes(), bytes));
-}
-
-fn decode(key: &ModelKey, bytes: &[u8]) -> ModelRecord {
-    record::decode_own(&format!("model '{}' version {}", key.name, key.version), bytes)
-}
-
-/// Opens the maps.
-pub fn open() {
-    NAMES.with_borrow(|_| ());
-    RECORDS.with_borrow(|_| ());
+    directory::set(Kind::Model, &key.to_bytes(), record);
 }
 
 /// Keys of all versions, by name and version.
 pub fn keys() -> Vec<ModelKey> {
-    RECORDS.with_borrow(|records| records.keys().filter_map(|bytes| ModelKey::from_bytes(&bytes)).collect())
+    directory::keys(Kind::Model, &[]).iter().filter_map(|bytes| ModelKey::from_bytes(bytes)).collect()
 }
 
 /// Number of versions in all.
 pub fn count() -> u64 {
-    RECORDS.with_borrow(|records| records.len())
+    keys().len() as u64
 }
 
 /// Versions of one name.
 pub fn versions(name: &str) -> Vec<ModelKey> {
-    let from = ModelKey { name: name.to_string(), version: 0 };
-    let to = ModelKey { name: name.to_string(), version: u32::MAX };
-    RECORDS.with_borrow(|records| {
-        records.keys_range(from.to_bytes()..=to.to_bytes()).filter_map(|bytes| ModelKey::from_bytes(&bytes)).collect()
-    })
+    let prefix = [name.as_bytes(), &[0]].concat();
+    directory::keys(Kind::Model, &prefix).iter().filter_map(|bytes| ModelKey::from_bytes(bytes)).collect()
 }
 
 /// The record of a version, without bringing the version to the heap.
-pub fn record(key: &ModelKey) -> Result<ModelRecord, Error> {
+pub fn record(key: &ModelKey) -> Result<Rc<ModelRecord>, Error> {
     if let Some(record) = ENTRIES.with_borrow(|entries| entries.get(key).map(|entry| entry.record.clone())) {
         return Ok(record);
     }
-    match RECORDS.with_borrow(|records| records.get(&key.to_bytes())) {
-        Some(bytes) => Ok(decode(key, &bytes)),
-        None => Err(key.not_found()),
-    }
+    directory::get(Kind::Model, &key.to_bytes()).map(Rc::new).ok_or_else(|| key.not_found())
+}
+
+/// The manifest of a version, from stable memory.
+fn manifest(key: &ModelKey, record: &ModelRecord) -> Result<Manifest, Error> {
+    let place = || format!("the manifest of {}", key.describe());
+    let bytes = record.manifest.read().map_err(|damage| damage.error(place()))?;
+    record::decode(&bytes).map_err(|error| damage::error(place(), error.to_string()))
 }
 
 /// Gives `f` a version, bringing it to the heap first. `f` must not come back here.
 pub fn with<R>(key: &ModelKey, f: impl FnOnce(&mut Entry) -> Result<R, Error>) -> Result<R, Error> {
     ENTRIES.with_borrow_mut(|entries| {
         if !entries.contains_key(key) {
-            let bytes = RECORDS.with_borrow(|records| records.get(&key.to_bytes())).ok_or_else(|| key.not_found())?;
-            let record = decode(key, &bytes);
-            let place = format!("the manifest of model '{}' version {}", key.name, key.version);
-            let manifest = record::decode_own(&place, &blobs::open(record.manifest).read());
-            entries.insert(
-                key.clone(),
-                Entry {
-                    key: key.clone(),
-                    manifest: Rc::new(manifest),
-                    files: record.files.iter().map(|file| blobs::open(file.blob)).collect(),
-                    bitmap: Bitmap::open(record.bitmap, record.chunks_total),
-                    record,
-                },
-            );
+            let record: Rc<ModelRecord> =
+                directory::get(Kind::Model, &key.to_bytes()).map(Rc::new).ok_or_else(|| key.not_found())?;
+            let manifest = Rc::new(manifest(key, &record)?);
+            entries.insert(key.clone(), Entry { key: key.clone(), record, manifest, bitmap: Bitmap::open(key) });
         }
         match entries.get_mut(key) {
             Some(entry) => f(entry),
@@ -239,44 +236,55 @@ pub fn with<R>(key: &ModelKey, f: impl FnOnce(&mut Entry) -> Result<R, Error>) -
 
 /// Changes the record of a version and stores it.
 pub fn update(key: &ModelKey, f: impl FnOnce(&mut ModelRecord)) -> Result<(), Error> {
-    with(key, |entry| {
-        f(&mut entry.record);
-        entry.save();
-        Ok(())
-    })
+    // Not through `with`: a version whose manifest is damaged has a state all the same.
+    let mut record = record(key)?;
+    f(Rc::make_mut(&mut record));
+    save(key, &record);
+    ENTRIES.with_borrow_mut(|entries| {
+        if let Some(entry) = entries.get_mut(key) {
+            entry.record = record;
+        }
+    });
+    Ok(())
+}
+
+/// Writes the manifest of a version again when what is stored of it is damaged. `encoded` is what was stored.
+pub fn repair_manifest(key: &ModelKey, encoded: &[u8]) -> Result<(), Error> {
+    let manifest = &record(key)?.manifest;
+    if manifest.size_bytes() == encoded.len() as u64 && manifest.read().is_err() {
+        manifest.write_at(0, encoded);
+    }
+    Ok(())
 }
 
 /// Keeps a new version.
 pub fn insert(entry: Entry) {
     entry.save();
+    entry.bitmap.save(&entry.key);
     ENTRIES.with_borrow_mut(|entries| entries.insert(entry.key.clone(), entry));
 }
 
 /// Forgets a version and gives its stable memory back.
 pub fn remove(key: &ModelKey) -> Result<(), Error> {
     let record = record(key)?;
-    for file in &record.files {
-        blobs::free(file.blob);
-    }
-    blobs::free(record.manifest);
-    blobs::free(record.bitmap);
-    RECORDS.with_borrow_mut(|records| records.remove(&key.to_bytes()));
+    directory::remove(Kind::Model, &key.to_bytes());
+    Bitmap::forget(key);
+    record.blobs().cloned().for_each(Blob::free);
     ENTRIES.with_borrow_mut(|entries| entries.remove(key));
     Ok(())
 }
 
 /// The record of a name.
 pub fn name(name: &str) -> Option<NameRecord> {
-    let bytes = NAMES.with_borrow(|names| names.get(&name.to_string()))?;
-    Some(record::decode_own(&format!("name '{name}'"), &bytes))
+    directory::get(Kind::Name, name.as_bytes())
 }
 
 pub fn set_name(name: &str, value: &NameRecord) {
-    NAMES.with_borrow_mut(|names| names.insert(name.to_string(), record::encode(value)));
+    directory::set(Kind::Name, name.as_bytes(), value);
 }
 
 pub fn remove_name(name: &str) {
-    NAMES.with_borrow_mut(|names| names.remove(&name.to_string()));
+    directory::remove(Kind::Name, name.as_bytes());
 }
 
 /// The version that a reference means.
@@ -289,7 +297,7 @@ pub fn resolve(model: &ModelRef) -> Result<ModelKey, Error> {
         None => name_record.active.ok_or_else(|| Error::NoActiveVersion { name: model.name.clone() })?,
     };
     let key = ModelKey { name: model.name.clone(), version };
-    match RECORDS.with_borrow(|records| records.contains_key(&key.to_bytes())) {
+    match directory::contains(Kind::Model, &key.to_bytes()) {
         true => Ok(key),
         false => Err(not_found()),
     }
@@ -315,9 +323,10 @@ fn state_of(key: &ModelKey, record: &ModelRecord) -> ModelState {
     let bytes_total = || record.files.iter().map(|file| file.size_bytes).sum();
     match &record.stage {
         Stage::Uploading => {
-            let stored = ENTRIES.with_borrow(|entries| entries.get(key).map(|entry| entry.bitmap.stored()));
-            let chunks_stored = stored.unwrap_or_else(|| Bitmap::open(record.bitmap, record.chunks_total).stored());
-            ModelState::Uploading { chunks_stored, chunks_total: record.chunks_total }
+            let of = |bitmap: &Bitmap| (bitmap.stored(), bitmap.total());
+            let cached = ENTRIES.with_borrow(|entries| entries.get(key).map(|entry| of(&entry.bitmap)));
+            let (chunks_stored, chunks_total) = cached.unwrap_or_else(|| of(&Bitmap::open(key)));
+            ModelState::Uploading { chunks_stored, chunks_total }
         }
         Stage::Committing => {
             let bytes_done = record.commit.as_ref().map_or(0, |cursor| {
@@ -347,16 +356,16 @@ pub fn info(key: &ModelKey) -> Result<ModelInfo, Error> {
         active: name(&key.name).is_some_and(|name| name.active == Some(key.version)),
         state,
         size_bytes: record.files.iter().map(|file| file.size_bytes).sum(),
-        files: record.files.into_iter().map(|file| file.name).collect(),
-        task: record.task,
-        description: record.description,
+        files: record.files.iter().map(|file| file.name.clone()).collect(),
+        task: record.task.clone(),
+        description: record.description.clone(),
         stable_bytes: record.stable_bytes,
         heap_bytes: if loaded { record.heap_bytes } else { 0 },
-        inputs: record.inputs,
-        outputs: record.outputs,
-        load_cost: record.load_cost,
+        inputs: record.inputs.clone(),
+        outputs: record.outputs.clone(),
+        load_cost: record.load_cost.clone(),
         labels_count: record.labels_count,
-        preprocessing: record.preprocessing,
+        preprocessing: record.preprocessing.clone(),
     })
 }
 

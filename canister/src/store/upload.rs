@@ -2,12 +2,12 @@
 
 use super::ModelKey;
 use super::bitmap::Bitmap;
-use super::blobs::{self, Blob};
 use super::manifest::{self, chunk_bytes};
 use super::models::{self, Entry, ModelRecord, NameRecord, Stage, StoredFile};
 use crate::health;
 use crate::limits::MODEL_VERSIONS_MAX;
 use crate::record;
+use crate::stable::Blob;
 use onnx_canister_interface::{ChunkReceipt, Cost, Error, Manifest, MissingChunks, ModelRef, UploadStatus};
 use serde::Deserialize;
 use serde_bytes::{ByteBuf, Bytes};
@@ -32,6 +32,7 @@ pub fn begin(manifest: Manifest) -> Result<UploadStatus, Error> {
     let digest = Sha256::digest(&encoded);
     for key in models::versions(&manifest.name) {
         if models::record(&key)?.manifest_sha256[..] == digest[..] {
+            resume(&key, &encoded)?;
             return Ok(UploadStatus { version: key.version, state: models::state(&key)? });
         }
     }
@@ -49,53 +50,58 @@ pub fn begin(manifest: Manifest) -> Result<UploadStatus, Error> {
     Ok(UploadStatus { version: key.version, state: models::state(&key)? })
 }
 
+/// Takes up an upload again: stores the manifest anew if it was damaged, and lets damaged chunks be sent again.
+fn resume(key: &ModelKey, encoded: &[u8]) -> Result<(), Error> {
+    models::repair_manifest(key, encoded)?;
+    let failed = matches!(models::record(key)?.stage, Stage::Failed { .. });
+    if failed && models::with(key, |entry| Ok(!entry.bitmap.is_complete()))? {
+        models::update(key, |record| record.stage = Stage::Uploading)?;
+    }
+    Ok(())
+}
+
 /// Reserves stable memory for everything, or for nothing.
 fn reserve(key: ModelKey, manifest: Manifest, encoded: &[u8], digest: &[u8]) -> Result<Entry, Error> {
     let mut reserved: Vec<Blob> = Vec::new();
     let result = (|| {
         for file in &manifest.files {
-            reserved.push(blobs::allocate(file.size_bytes)?);
+            reserved.push(Blob::allocate(file.size_bytes)?);
         }
-        reserved.push(blobs::store(encoded)?);
-        let chunks_total: usize = manifest.files.iter().map(|file| file.chunk_sha256.len()).sum();
-        // A checked manifest has at most `CHUNKS_MAX` chunks.
-        Bitmap::create(chunks_total as u32)
+        Blob::store(encoded)
     })();
-    let bitmap = match result {
-        Ok(bitmap) => bitmap,
+    let manifest_blob = match result {
+        Ok(blob) => blob,
         Err(error) => {
-            for blob in reserved {
-                blobs::free(blob.id());
-            }
+            reserved.into_iter().for_each(Blob::free);
             return Err(error);
         }
     };
-    let files = &reserved[..manifest.files.len()];
-    let manifest_blob = &reserved[manifest.files.len()];
+    let files_bytes: u64 = reserved.iter().map(Blob::stable_bytes).sum();
+    let chunks_total: usize = manifest.files.iter().map(|file| file.chunk_sha256.len()).sum();
     let record = ModelRecord {
         stage: Stage::Uploading,
-        manifest: manifest_blob.id(),
+        stable_bytes: files_bytes + manifest_blob.stable_bytes(),
+        manifest: manifest_blob,
         manifest_sha256: ByteBuf::from(digest),
-        bitmap: bitmap.id(),
-        chunks_total: bitmap.total(),
         files: manifest
             .files
             .iter()
-            .zip(files)
-            .map(|(file, blob)| StoredFile { name: file.name.clone(), size_bytes: file.size_bytes, blob: blob.id() })
+            .zip(reserved)
+            .map(|(file, blob)| StoredFile { name: file.name.clone(), size_bytes: file.size_bytes, blob })
             .collect(),
         commit: None,
         task: manifest.task.clone(),
         preprocessing: manifest.preprocessing.clone(),
         labels_count: manifest.labels.len() as u32,
         description: manifest.description.clone(),
-        stable_bytes: reserved.iter().map(Blob::stable_bytes).sum::<u64>() + bitmap.stable_bytes(),
         inputs: Vec::new(),
         outputs: Vec::new(),
         load_cost: Cost::default(),
         heap_bytes: 0,
     };
-    Ok(Entry { key, record, files: files.to_vec(), manifest: Rc::new(manifest), bitmap })
+    // A checked manifest has at most `CHUNKS_MAX` chunks.
+    let bitmap = Bitmap::new(chunks_total as u32);
+    Ok(Entry { key, record: Rc::new(record), manifest: Rc::new(manifest), bitmap })
 }
 
 /// Stores one chunk: one hash over its bytes, one write to its final place.
@@ -130,11 +136,14 @@ pub fn put_chunk(chunk: &PutChunkBorrowed) -> Result<ChunkReceipt, Error> {
         let number = entry.chunk_number(file, index);
         let already_stored = entry.bitmap.contains(number);
         if !already_stored {
-            if entry.record.stage != Stage::Uploading {
+            // A version fails with a chunk missing when the chunk was found damaged: it may be sent again.
+            if !matches!(entry.record.stage, Stage::Uploading | Stage::Failed { .. }) {
                 return Err(entry.wrong_state("uploading"));
             }
-            entry.files[file as usize].write_at(u64::from(index) * u64::from(chunk_size), chunk.bytes);
+            let stored = &entry.record.files[file as usize].blob;
+            stored.write_at(u64::from(index) * u64::from(chunk_size), chunk.bytes);
             entry.bitmap.insert(number);
+            entry.bitmap.save(&key);
         }
         Ok(ChunkReceipt { already_stored, chunks_stored: entry.bitmap.stored(), chunks_total: entry.bitmap.total() })
     })

@@ -37,8 +37,7 @@ pub fn rollback(name: &str) -> Result<u32, Error> {
 pub fn unload(model: &ModelRef) -> Result<ModelInfo, Error> {
     let key = models::resolve(model)?;
     lease::check_free(&key)?;
-    let stage = models::record(&key)?.stage;
-    if matches!(stage, Stage::Ready | Stage::Loading | Stage::Failed { .. }) {
+    if matches!(models::record(&key)?.stage, Stage::Ready | Stage::Loading | Stage::Failed { .. }) {
         loading::forget(&key);
         models::update(&key, |record| record.stage = Stage::Committed)?;
     }

@@ -1,10 +1,12 @@
 //! Upload and commit: any order, any pause, any mistake.
 
 use crate::jobs::driver;
+use crate::limits::MESSAGE_BUDGET_MIN;
 use crate::runtime::fake::{self, Outcome};
 use crate::settings;
+use crate::stable::directory;
 use crate::store::upload;
-use crate::store::{blobs, models, versions};
+use crate::store::{models, versions};
 use crate::testing::{commit, life, manifest, model, put, upload_all};
 use onnx_canister_interface::{Error, MissingChunks, ModelState, SettingsPatch};
 use serde_bytes::{ByteBuf, Bytes};
@@ -150,7 +152,8 @@ fn commit_tells_what_is_missing_and_what_does_not_match() {
 
 /// Hashing that looks at its budget after every window, with windows that are most of a file.
 fn slow() {
-    let patch = SettingsPatch { message_budget: Some(1_000_000), max_call_messages: Some(1), ..Default::default() };
+    let patch =
+        SettingsPatch { message_budget: Some(MESSAGE_BUDGET_MIN), max_call_messages: Some(1), ..Default::default() };
     settings::update(patch).expect("in range");
     fake::set_instructions_step(1_000_000);
 }
@@ -242,13 +245,13 @@ fn deleting_gives_everything_back() {
         upload_all(&manifest("m", &files, 100_000), &files);
         let held =
             models::info(&models::resolve(&model("m", 1)).expect("it is there")).expect("it is there").stable_bytes;
-        assert_eq!(blobs::free_bytes(), 0);
+        assert_eq!(directory::free_bytes(), 0);
         versions::delete(&model("m", 1)).expect("nobody holds it");
-        assert_eq!(blobs::free_bytes(), held);
+        assert_eq!(directory::free_bytes(), held);
         assert_eq!(models::list(), Ok(vec![]));
         let stable_bytes = crate::runtime::stable_bytes();
         upload_all(&manifest("m", &files, 100_000), &files);
-        assert_eq!((blobs::free_bytes(), crate::runtime::stable_bytes()), (0, stable_bytes));
+        assert_eq!((directory::free_bytes(), crate::runtime::stable_bytes()), (0, stable_bytes));
     });
 }
 

@@ -1,6 +1,7 @@
 //! Versions: loading, activating, rolling back, unloading, deleting.
 
 use crate::jobs::driver;
+use crate::limits::MESSAGE_BUDGET_MIN;
 use crate::loading;
 use crate::runtime::fake::{self, Outcome};
 use crate::settings;
@@ -8,7 +9,7 @@ use crate::store::{models, versions};
 use crate::testing::{
     self, chain_request, commit, infer, life, make_chain, make_ready, manifest, model, onnx, upload_all,
 };
-use onnx_canister_interface::{Error, ModelState, SettingsPatch};
+use onnx_canister_interface::{Error, HeapPolicy, ModelState, SettingsPatch};
 
 fn state(name: &str, version: u32) -> ModelState {
     models::state(&models::resolve(&model(name, version)).expect("it is there")).expect("it is there")
@@ -77,7 +78,7 @@ fn prepare() {
     let files: [(&str, &[u8]); 1] = [("model.onnx", &onnx)];
     let version = upload_all(&manifest("m", &files, 50), &files);
     commit("m", version).expect("good files");
-    let patch = SettingsPatch { message_budget: Some(1_000_000), ..Default::default() };
+    let patch = SettingsPatch { message_budget: Some(MESSAGE_BUDGET_MIN), ..Default::default() };
     settings::update(patch).expect("in range");
     fake::set_instructions_step(1_000_000);
     loading::load(&model("m", version)).expect("it is committed");
@@ -205,6 +206,40 @@ fn what_can_not_be_meant_is_refused() {
         assert_eq!(place(versions::rollback("").map(|_| ())), "name");
         let missing = Error::ModelNotFound { name: "m".into(), version: Some(9) };
         assert_eq!(versions::delete(&model("m", 9)), Err(missing));
+    });
+}
+
+#[test]
+fn the_least_recently_used_gives_way_if_asked() {
+    life(|| {
+        for name in ["a", "b", "c", "d"] {
+            make_chain(name, 2);
+            let key = models::resolve(&model(name, 1)).expect("it is there");
+            models::update(&key, |record| record.heap_bytes = 1 << 30).expect("it is there");
+        }
+        versions::unload(&model("d", 1)).expect("nobody holds it");
+        let used = 3_u64 << 30;
+        fake::set_heap_used_bytes(used);
+        let key = models::resolve(&model("d", 1)).expect("it is there");
+        models::update(&key, |record| record.files[0].size_bytes = 400 << 20).expect("it is there");
+        let full = Error::HeapFull { needed_bytes: 1_200 << 20, free_bytes: (1 << 30) - (128 << 20) };
+        let load = || loading::load(&model("d", 1)).map(|info| info.name);
+        assert_eq!(load(), Err(full.clone()));
+        let patch = |policy| SettingsPatch { heap_policy: Some(policy), ..Default::default() };
+        settings::update(patch(HeapPolicy::EvictLeastRecentlyUsed)).expect("in range");
+        // What a job holds stays, and of the others the one that was used before the other goes.
+        infer(chain_request("b")).expect("it is ready");
+        let job = testing::start(chain_request("a")).expect("it is queued");
+        assert_eq!(load(), Ok("d".into()));
+        let states = ["a", "b", "c"].map(|name| state(name, 1));
+        assert_eq!(states, [ModelState::Ready, ModelState::Ready, ModelState::Committed]);
+        assert!(matches!(state("d", 1), ModelState::Loading { .. }));
+        crate::jobs::cancel(job).expect("it is the caller's");
+        versions::unload(&model("d", 1)).expect("nobody holds it");
+        // More than all of them together: none is unloaded in vain.
+        models::update(&key, |record| record.files[0].size_bytes = 3 << 30).expect("it is there");
+        assert!(matches!(load(), Err(Error::HeapFull { .. })));
+        assert_eq!(["a", "b"].map(|name| state(name, 1)), [ModelState::Ready, ModelState::Ready]);
     });
 }
 

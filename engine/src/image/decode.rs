@@ -13,6 +13,10 @@ use zune_jpeg::zune_core::options::DecoderOptions;
 const PNG_SIGNATURE: [u8; 8] = [0x89, b'P', b'N', b'G', 0x0d, 0x0a, 0x1a, 0x0a];
 const JPEG_START: [u8; 3] = [0xff, 0xd8, 0xff];
 
+/// Most passes over a progressive JPEG's coefficients. Encoders make about ten; each costs time for every pixel, however
+/// few bytes it has in the file.
+pub const JPEG_SCANS_MAX: usize = 32;
+
 /// Most bytes that the PNG decoder may use beside the pixels.
 const PNG_WORK_BYTES_MAX: usize = 64 << 20;
 
@@ -88,6 +92,7 @@ fn decode_jpeg(bytes: &[u8], max_pixels: u64) -> Result<Image, EngineError> {
         .set_strict_mode(false)
         .set_max_width(usize::from(u16::MAX))
         .set_max_height(usize::from(u16::MAX))
+        .jpeg_set_max_scans(JPEG_SCANS_MAX)
         .jpeg_set_out_colorspace(ColorSpace::RGB);
     let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(bytes), options);
     decoder.decode_headers().map_err(invalid)?;
@@ -181,6 +186,88 @@ mod tests {
         bytes.extend(crc32(&header).to_be_bytes());
         let expected = EngineError::ImageTooLarge { pixels: 10_000_000_000, limit_pixels: PIXELS_MAX };
         assert_eq!(decode(&bytes, PIXELS_MAX), Err(expected));
+    }
+
+    /// A PNG chunk.
+    fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
+        let body = [kind, data].concat();
+        [&(data.len() as u32).to_be_bytes(), &body[..], &crc32(&body).to_be_bytes()].concat()
+    }
+
+    /// zlib's form of `length` zeros, in blocks of one match after another: a thousandth of the bytes.
+    fn zeros_in_zlib(length: usize) -> Vec<u8> {
+        // Fixed Huffman codes (RFC 1951, section 3.2.6): the literal 0, then matches of 258 bytes at distance 1.
+        let mut bits: Vec<bool> = vec![true, true, false];
+        bits.extend([false, false, true, true, false, false, false, false]);
+        for _ in 0..length / 258 {
+            bits.extend([true, true, false, false, false, true, false, true]);
+            bits.extend([false; 5]);
+        }
+        bits.extend([false; 7]);
+        let byte = |bits: &[bool]| bits.iter().rev().fold(0_u8, |byte, bit| byte << 1 | u8::from(*bit));
+        let deflated: Vec<u8> = bits.chunks(8).map(byte).collect();
+        [&[0x78, 0x9c], &deflated[..], &[0, 0, 0, 0]].concat()
+    }
+
+    #[test]
+    fn a_png_that_inflates_to_more_than_its_pixels_is_cut_off() {
+        let header = chunk(
+            b"IHDR",
+            &[4_u32.to_be_bytes(), 4_u32.to_be_bytes()]
+                .concat()
+                .into_iter()
+                .chain([8, 2, 0, 0, 0])
+                .collect::<Vec<u8>>(),
+        );
+        let bomb = zeros_in_zlib(64 << 20);
+        assert!(bomb.len() < 500_000);
+        let file = |chunks: &[Vec<u8>]| [&PNG_SIGNATURE[..], &header, &chunks.concat(), &chunk(b"IEND", &[])].concat();
+        let started = std::time::Instant::now();
+        // In the pixels: the rest is not looked at, or the file refused for it.
+        match decode(&file(&[chunk(b"IDAT", &bomb)]), PIXELS_MAX) {
+            Ok(image) => assert_eq!(image.rgb, vec![0; 48]),
+            Err(error) => assert!(matches!(error, EngineError::ImageInvalid { .. }), "{error}"),
+        }
+        // In a text and in a colour profile, which are not inflated at all.
+        let pixels = zeros_in_zlib(258);
+        for (kind, name) in [(b"zTXt", &b"Comment\0\0"[..]), (b"iCCP", b"profile\0\0")] {
+            let kept = decode(&file(&[chunk(kind, &[name, &bomb].concat()), chunk(b"IDAT", &pixels)]), PIXELS_MAX);
+            assert!(matches!(kept, Ok(_) | Err(EngineError::ImageInvalid { .. })), "{kept:?}");
+        }
+        assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
+    }
+
+    /// A progressive JPEG of one grey block, in `scans` passes of a few bytes each.
+    fn progressive(scans: usize, side: u16) -> Vec<u8> {
+        let segment =
+            |marker: u8, data: &[u8]| [&[0xff, marker], &(data.len() as u16 + 2).to_be_bytes()[..], data].concat();
+        let side = side.to_be_bytes();
+        let one_code = |class: u8| [&[class], &[1][..], &[0; 15], &[0]].concat();
+        let mut bytes = vec![0xff, 0xd8];
+        bytes.extend(segment(0xdb, &[&[0][..], &[1; 64]].concat()));
+        bytes.extend(segment(0xc2, &[8, side[0], side[1], side[0], side[1], 1, 1, 0x11, 0]));
+        bytes.extend(segment(0xc4, &one_code(0x00)));
+        bytes.extend(segment(0xc4, &one_code(0x10)));
+        for scan in 0..scans {
+            let band = if scan == 0 { [0, 0, 0] } else { [1, 63, 0] };
+            bytes.extend(segment(0xda, &[&[1, 1, 0][..], &band].concat()));
+            bytes.push(0x7f);
+        }
+        bytes.extend([0xff, 0xd9]);
+        bytes
+    }
+
+    #[test]
+    fn a_jpeg_of_very_many_scans_is_refused() {
+        let few = decode(&progressive(8, 8), PIXELS_MAX).expect("encoders make as many");
+        assert_eq!(few.rgb, vec![128; 8 * 8 * 3]);
+        match decode(&progressive(1_000, 8), PIXELS_MAX) {
+            Err(EngineError::ImageInvalid { reason }) => assert!(reason.to_lowercase().contains("scan"), "{reason}"),
+            other => panic!("{other:?}"),
+        }
+        let claimed = decode(&progressive(2, 65_535), PIXELS_MAX);
+        let pixels = 65_535 * 65_535;
+        assert_eq!(claimed, Err(EngineError::ImageTooLarge { pixels, limit_pixels: PIXELS_MAX }));
     }
 
     /// CRC-32 of ISO 3309, as PNG's chunks end with.

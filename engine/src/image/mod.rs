@@ -3,7 +3,7 @@
 mod decode;
 mod preprocess;
 
-pub use decode::decode;
+pub use decode::{JPEG_SCANS_MAX, decode};
 pub use preprocess::{ChannelOrder, Layout, Preprocessing, Resize, SIDE_MAX, preprocess};
 
 /// A decoded image: RGB, 8 bits a channel, rows from the top.

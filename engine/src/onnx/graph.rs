@@ -3,8 +3,8 @@
 use super::entry::StoredTensor;
 use super::tensor::normalise;
 use super::walk::{ONNX_FILE, Walk};
-use super::{GRAPH_BYTES_MAX, external, sizes};
-use crate::{ByteSource, ElementType, EngineError, ModelFiles, READ_BYTES_MAX, TensorSpec};
+use super::{GRAPH_BYTES_MAX, RANK_MAX, external, sizes};
+use crate::{ByteSource, ElementType, EngineError, ModelFiles, READ_BYTES_MAX, TENSOR_BYTES_MAX, TensorSpec};
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
 use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
@@ -75,6 +75,8 @@ impl Graph {
         inline.graph(&mut graph)?;
         // The walk has turned large Constant nodes into weights whose node is gone, so names are checked after it.
         check_names(&graph, &tensors)?;
+        check_opset(&proto)?;
+        check_sizes(&graph)?;
         sizes::widen(&mut graph);
         sizes::open_slices(&mut graph);
 
@@ -312,6 +314,47 @@ fn check_names(graph: &GraphProto, tensors: &[StoredTensor]) -> Result<(), Engin
     Ok(())
 }
 
+/// The file says which version of the operators it means, without which its nodes mean nothing.
+fn check_opset(proto: &ModelProto) -> Result<(), EngineError> {
+    match proto.opset_import.is_empty() {
+        true => Err(EngineError::invalid(ONNX_FILE, "it does not say which operator set it uses (opset_import)")),
+        false => Ok(()),
+    }
+}
+
+/// Operators that make a tensor as large as one of their inputs says, and which input.
+const SIZED_BY_INPUT: [(&str, usize); 3] = [("ConstantOfShape", 0), ("Expand", 1), ("Tile", 1)];
+
+/// No node makes a tensor of more than [`TENSOR_BYTES_MAX`] because a constant says so: a few bytes of file would take
+/// all memory when constants are folded.
+fn check_sizes(graph: &GraphProto) -> Result<(), EngineError> {
+    let mut constants: BTreeMap<&str, &TensorProto> =
+        graph.initializer.iter().map(|tensor| (&*tensor.name, tensor)).collect();
+    for node in graph.node.iter().filter(|node| node.op_type == "Constant") {
+        let tensor = node.attribute.iter().find_map(|attribute| attribute.t.as_ref());
+        if let (Some(output), Some(tensor)) = (node.output.first(), tensor) {
+            constants.insert(output, tensor);
+        }
+    }
+    for node in &graph.node {
+        let input = SIZED_BY_INPUT.iter().find(|(operator, _)| *operator == node.op_type).map(|(_, input)| *input);
+        let Some(tensor) = input.and_then(|input| constants.get(node.input.get(input)?.as_str())) else { continue };
+        if ElementType::from_onnx(tensor.data_type) != Some(ElementType::Int64) {
+            continue;
+        }
+        let (sizes, _) = tensor.raw_data.as_chunks::<8>();
+        let sizes: Vec<i64> = sizes.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect();
+        let factors = sizes.iter().map(|size| u64::try_from(*size).unwrap_or(1));
+        let elements = factors.fold(1_u64, u64::saturating_mul);
+        if elements > TENSOR_BYTES_MAX {
+            let place = format!("node {:?} ({})", node_label(node), node.op_type);
+            let reason = format!("sizes {sizes:?} make a tensor of more than {TENSOR_BYTES_MAX} bytes");
+            return Err(EngineError::invalid(place, reason));
+        }
+    }
+    Ok(())
+}
+
 /// Values that a node takes from the graph it is in, those of the graphs nested in it included.
 fn values_used<'a>(node: &'a NodeProto, used: &mut BTreeSet<&'a str>) {
     used.extend(node.input.iter().filter(|input| !input.is_empty()).map(|input| &**input));
@@ -346,10 +389,26 @@ fn read_inputs(protos: &[ValueInfoProto]) -> Result<Vec<GraphInput>, EngineError
             let Some(shape) = &tensor.shape else {
                 return Err(EngineError::invalid(place, "its number of dimensions is not given"));
             };
-            let dims = shape.dim.iter().map(|dim| symbols.dim(dim)).collect();
+            let dims: Vec<Dim> = shape.dim.iter().map(|dim| symbols.dim(dim)).collect();
+            check_input_size(&place, element_type, &dims)?;
             Ok(GraphInput { name: proto.name.clone(), element_type, dims })
         })
         .collect()
+}
+
+/// An input that no request can give is refused; free dimensions count as 1.
+fn check_input_size(place: &str, element_type: ElementType, dims: &[Dim]) -> Result<(), EngineError> {
+    let sizes = dims.iter().map(|dim| match dim {
+        Dim::Fixed(size) => *size,
+        Dim::Free(_) => 1,
+    });
+    let value = sizes.fold(element_type.size_bytes(), u64::saturating_mul);
+    let axes = dims.len() as u64;
+    let checked = [("axes", axes, RANK_MAX as u64), ("bytes of its shape", value, TENSOR_BYTES_MAX)];
+    match checked.into_iter().find(|(_, value, limit)| value > limit) {
+        Some((what, value, limit)) => Err(EngineError::TooLarge { place: format!("{place}: {what}"), value, limit }),
+        None => Ok(()),
+    }
 }
 
 /// Names of free dimensions, as tract can read them.

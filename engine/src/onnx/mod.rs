@@ -27,6 +27,10 @@ pub(crate) const GRAPH_FIELDS_MAX: u64 = 1 << 20;
 /// Most levels of messages in messages; a graph nested in a node's attribute takes three.
 pub(crate) const NESTING_MAX: u32 = 48;
 
+/// How many times all tensors together may claim the bytes of an external-data file: a weight may have several names,
+/// but a small file must not claim all of memory.
+pub(crate) const EXTERNAL_CLAIMS_MAX: u64 = 4;
+
 /// Most axes of a tensor.
 pub(crate) const RANK_MAX: usize = 16;
 

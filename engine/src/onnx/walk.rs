@@ -6,8 +6,9 @@
 use super::check::{self, Message};
 use super::entry::{NAME_BYTES_MAX, StoredTensor, TensorHeader};
 use super::wire::{Field, Range, Value, Window, Wire};
-use super::{GRAPH_BYTES_MAX, STORED_TENSORS_MAX};
+use super::{EXTERNAL_CLAIMS_MAX, GRAPH_BYTES_MAX, STORED_TENSORS_MAX};
 use crate::{ByteSource, EngineError, ModelFiles};
+use std::collections::BTreeMap;
 
 /// What the ONNX file is called in errors.
 pub(super) const ONNX_FILE: &str = "ONNX file";
@@ -45,6 +46,7 @@ pub(crate) struct Walk {
     /// Bytes of the `GraphProto` fields that are decoded.
     pub graph: Vec<u8>,
     pub tensors: Vec<StoredTensor>,
+    claims: Claims,
 }
 
 impl Walk {
@@ -137,6 +139,7 @@ impl Walk {
                 let limit = STORED_TENSORS_MAX as u64;
                 return Err(EngineError::TooLarge { place, value: limit + 1, limit });
             }
+            self.claims.add(&tensor, files)?;
             self.tensors.push(tensor);
         } else {
             let mut graph = std::mem::take(&mut self.graph);
@@ -167,6 +170,47 @@ impl Walk {
             check::check(&mut wire, message, range, 1, &mut self.fields)?;
         }
         wire.append(field.range, to)
+    }
+}
+
+/// Which bytes of external-data files tensors claim.
+#[derive(Default)]
+struct Claims {
+    by_file: BTreeMap<String, FileClaims>,
+}
+
+#[derive(Default)]
+struct FileClaims {
+    /// First byte to the byte after the last, and the tensor. No two overlap.
+    ranges: BTreeMap<u64, (u64, String)>,
+    bytes: u64,
+}
+
+impl Claims {
+    /// Takes a tensor's bytes: the same as another's, or bytes that no other has.
+    fn add(&mut self, tensor: &StoredTensor, files: &dyn ModelFiles) -> Result<(), EngineError> {
+        let (Some(location), Range { offset, length: 1.. }) = (&tensor.location, tensor.range) else { return Ok(()) };
+        let end = tensor.range.end();
+        let place = format!("tensor {:?}", tensor.name);
+        let file = self.by_file.entry(location.clone()).or_default();
+        // Ranges don't overlap, so of those that begin before this one's end only the last can reach into it.
+        if let Some((start, (other_end, other))) = file.ranges.range(..end).next_back()
+            && *other_end > offset
+            && (*start, *other_end) != (offset, end)
+        {
+            let reason = format!(
+                "bytes {offset} to {end} of {location:?} overlap those of tensor {other:?}, {start} to {other_end}"
+            );
+            return Err(EngineError::invalid(place, reason));
+        }
+        file.ranges.insert(offset, (end, tensor.name.clone()));
+        file.bytes = file.bytes.saturating_add(tensor.range.length);
+        let limit = files.external(location).map_or(0, |file| file.len()).saturating_mul(EXTERNAL_CLAIMS_MAX);
+        if file.bytes > limit {
+            let place = format!("{place}: bytes of {location:?} that weights claim");
+            return Err(EngineError::TooLarge { place, value: file.bytes, limit });
+        }
+        Ok(())
     }
 }
 

@@ -249,7 +249,7 @@ pub(crate) fn check(
     output: &Output<'_, f32>,
 ) {
     let (rows, columns) = (&tile.rows, &tile.columns);
-    assert!(columns.end <= n && columns.start % COLUMN_GROUP == 0, "columns {columns:?} of {n}");
+    assert!(columns.end <= n && columns.start.is_multiple_of(COLUMN_GROUP), "columns {columns:?} of {n}");
     let scales = rescale.row_scales.len();
     assert!(scales == 1 || scales >= rows.end, "{scales} row scales for rows {rows:?}");
     assert!(rescale.bias.is_none_or(|bias| bias.len() == n), "bias of {n} columns");

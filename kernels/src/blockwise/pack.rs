@@ -1,11 +1,12 @@
 //! From block-quantised matrices as files store them to the packed form.
 
 use super::{BLOCK, COLUMN_GROUP, Int4Weights, Int8Weights, Source, block_number, scale_index, scales_len};
+use crate::int8::pack_whole;
 use std::ops::Range;
 
 fn check_columns(columns: &Range<usize>, n: usize) {
-    let ends = columns.end % COLUMN_GROUP == 0 || columns.end == n;
-    assert!(columns.start % COLUMN_GROUP == 0 && ends && columns.end <= n, "columns {columns:?} of {n}");
+    let ends = columns.end.is_multiple_of(COLUMN_GROUP) || columns.end == n;
+    assert!(columns.start.is_multiple_of(COLUMN_GROUP) && ends && columns.end <= n, "columns {columns:?} of {n}");
 }
 
 /// Packs the scales of the columns of `columns`: column j has `k / block_size` of them, rounded up, from
@@ -19,7 +20,7 @@ fn pack_scales(
     columns: &Range<usize>,
     packed: &mut [f32],
 ) {
-    assert!(block_size > 0 && block_size % BLOCK == 0, "blocks of {block_size}, not a multiple of {BLOCK}");
+    assert!(block_size > 0 && block_size.is_multiple_of(BLOCK), "blocks of {block_size}, not a multiple of {BLOCK}");
     let blocks = k.div_ceil(block_size);
     assert!(scales.len() >= columns.len() * blocks, "{} scales of {} columns of {blocks}", scales.len(), columns.len());
     for column in columns.start..columns.end.next_multiple_of(COLUMN_GROUP) {
@@ -65,10 +66,11 @@ pub fn pack_int8(
             if width < COLUMN_GROUP || rows < BLOCK {
                 target.fill(0);
             }
+            let first = (first_column - columns.start) * source.column_stride + block * BLOCK * source.row_stride;
+            let done = if width == COLUMN_GROUP { pack_whole(&source, first, rows, 0, target) } else { 0 };
             for column in 0..width {
-                let at =
-                    (first_column - columns.start + column) * source.column_stride + block * BLOCK * source.row_stride;
-                for row in 0..rows {
+                let at = first + column * source.column_stride;
+                for row in done..rows {
                     let byte = source.bytes[at + row * source.row_stride];
                     target[row / 2 * (2 * COLUMN_GROUP) + column * 2 + row % 2] = byte as i8;
                 }
@@ -115,24 +117,49 @@ pub fn pack_int4(
         assert_eq!(Some(zero_points.len()), Int4Weights::zero_points_len(k, n), "zero points of {k} x {n}");
         assert!(source_zero_points.len() >= columns.len() * source_blocks.div_ceil(2), "zero points");
     }
-    for column in columns.start..columns.end.next_multiple_of(COLUMN_GROUP) {
-        let inside = column < columns.end;
-        let bytes = if inside { &source.bytes[(column - columns.start) * column_bytes..][..column_bytes] } else { &[] };
-        for start in (0..k).step_by(BLOCK) {
-            if let Some(source_zero_points) = source.zero_points {
-                let block = start / source.block_size;
-                let at = (column - columns.start) * source_blocks.div_ceil(2) + block / 2;
-                let zero_point = if inside { source_zero_points[at] >> (block % 2 * 4) & 15 } else { 8 };
-                let packed = &mut zero_points[2 * scale_index(k, n, start, column)..][..2];
-                packed.fill((zero_point as i8 - 8) * 16);
+    for group in columns.start / COLUMN_GROUP..columns.end.div_ceil(COLUMN_GROUP) {
+        for block in 0..k.div_ceil(BLOCK) {
+            let source_block = block * BLOCK / source.block_size;
+            let number = block_number(k, n, block, group);
+            // Where there is no column, and behind k, the weights are 8 less the zero point 8.
+            let mut bytes = [[0x88; BLOCK / 2]; COLUMN_GROUP];
+            for (index, bytes) in bytes.iter_mut().enumerate() {
+                let column = group * COLUMN_GROUP + index;
+                let inside = column < columns.end;
+                if inside {
+                    let at = (column - columns.start) * column_bytes + block * (BLOCK / 2);
+                    bytes.copy_from_slice(&source.bytes[at..at + BLOCK / 2]);
+                }
+                if let Some(source_zero_points) = source.zero_points {
+                    let at = (column - columns.start) * source_blocks.div_ceil(2) + source_block / 2;
+                    let zero_point = if inside { source_zero_points[at] >> (source_block % 2 * 4) & 15 } else { 8 };
+                    let at = 2 * (number * COLUMN_GROUP + index);
+                    zero_points[at..at + 2].fill((zero_point as i8 - 8) * 16);
+                }
             }
-            for four in (start..start + BLOCK).step_by(4) {
-                // Two bytes have the four rows' weights, rows 0 and 1 in the first.
-                let two = if inside { [bytes[four / 2], bytes[four / 2 + 1]] } else { [0x88; 2] };
-                let (at, _) = Int4Weights::index(k, n, four, column);
-                packed[at] = (two[0] & 15 | ((two[1] & 15) ^ 8) << 4) as i8;
-                packed[at + 1] = (two[0] >> 4 | ((two[1] >> 4) ^ 8) << 4) as i8;
+            let target = &mut packed[number * INT4_BYTES..][..INT4_BYTES];
+            if let Some(target) = target.as_mut_array() {
+                pack_int4_block(&bytes, target);
             }
         }
     }
 }
+
+/// Bytes of a block and a group.
+pub(super) const INT4_BYTES: usize = BLOCK / 2 * COLUMN_GROUP;
+
+/// Packs a block of four columns.
+#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+fn pack_int4_block(bytes: &[[u8; BLOCK / 2]; COLUMN_GROUP], target: &mut [i8; INT4_BYTES]) {
+    for (four, target) in target.as_chunks_mut::<{ 2 * COLUMN_GROUP }>().0.iter_mut().enumerate() {
+        for (bytes, target) in bytes.iter().zip(target.as_chunks_mut::<2>().0) {
+            // Two bytes have the weights of four rows, those of rows 0 and 1 in the first.
+            let (first, second) = (bytes[2 * four], bytes[2 * four + 1]);
+            *target =
+                [first & 15 | ((second & 15) ^ 8) << 4, first >> 4 | ((second >> 4) ^ 8) << 4].map(|byte| byte as i8);
+        }
+    }
+}
+
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+use super::simd128::pack_int4_block;

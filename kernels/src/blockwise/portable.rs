@@ -11,6 +11,7 @@ pub use super::naive::prepare_int4;
 const GROUP_BYTES: usize = 2 * COLUMN_GROUP;
 
 /// Adds up the blocks of every group of the tile: `sum` gives the sums of a block from its activations and its number.
+#[allow(clippy::too_many_arguments)]
 fn product(
     (k, n): (usize, usize),
     inner: usize,

@@ -11,10 +11,10 @@ use super::{
     Activations, BLOCK, COLUMN_GROUP, INNER_BLOCK, INT4_ACTIVATION_LIMIT, INT4_PREPARED_BLOCK, Int4Weights,
     Int8Weights, Output, Rescale, Tile, block_number, check, padded_inner, prepared_inner,
 };
+use crate::int8::rescale::{Place, Scaling, write};
 use crate::unroll::{Cursor, unroll};
 use std::arch::wasm32::*;
 use std::mem::MaybeUninit;
-use std::ops::Range;
 
 /// Rows computed together.
 const ROWS: usize = 8;
@@ -462,6 +462,7 @@ fn product(
 ) {
     const PER_OUTER: usize = INNER_BLOCK / BLOCK;
     let blocks = k.div_ceil(BLOCK);
+    let scaling = Scaling { row_scales: rescale.row_scales, column_scales: None, bias: rescale.bias };
     let mut totals = Totals([MaybeUninit::uninit(); ROWS * COLUMNS]);
     for first_column in tile.columns.clone().step_by(COLUMNS) {
         let end = tile.columns.end.min(first_column + COLUMNS);
@@ -489,7 +490,9 @@ fn product(
                 let start = first_row * activations.stride + first_block * block_values;
                 add(rows, count, number, activations.values[start..].as_ptr(), operands);
             }
-            rescale_part(first_row, rows, &groups, &totals, &rescale, tile.columns.end, &mut output);
+            let place = Place { rows: first_row..first_row + rows, groups: groups.clone(), end: tile.columns.end };
+            // SAFETY: the totals have been stored; `check` made sure of the rest.
+            unsafe { write::<false>(totals.0.as_ptr().cast(), scaling, &place, &mut output) }
             first_row += rows;
         }
     }
@@ -566,46 +569,6 @@ pub fn gemm_int4(
     });
 }
 
-/// Writes rescaled totals of the rows from `first_row` on and the columns of `groups` that are less than `end`.
-#[inline(never)]
-fn rescale_part(
-    first_row: usize,
-    rows: usize,
-    groups: &Range<usize>,
-    totals: &Totals,
-    rescale: &Rescale<'_>,
-    end: usize,
-    output: &mut Output<'_, f32>,
-) {
-    let whole = (end / COLUMN_GROUP).clamp(groups.start, groups.end);
-    let values = output.values.as_mut_ptr();
-    for row in 0..rows {
-        let scale = f32x4_splat(rescale.row_scale(first_row + row));
-        let place = (first_row + row) * output.stride;
-        for group in groups.start..whole {
-            let column = group * COLUMN_GROUP;
-            // SAFETY: the totals have been stored; the group's four columns are less than n, of which there are biases;
-            // `check` made sure that the output has the row up to the tile's last column.
-            unsafe {
-                let at = ((group - groups.start) * rows + row) * COLUMN_GROUP;
-                let value = f32x4_mul(v128_load(totals.0.as_ptr().add(at).cast()), scale);
-                let value = match rescale.bias {
-                    Some(bias) => f32x4_add(value, v128_load(bias.as_ptr().add(column).cast())),
-                    None => value,
-                };
-                v128_store(values.add(place + column).cast(), value);
-            }
-        }
-        if whole < groups.end {
-            let at = ((whole - groups.start) * rows + row) * COLUMN_GROUP;
-            for (column, total) in (whole * COLUMN_GROUP..end).zip(&totals.0[at..]) {
-                // SAFETY: the total has been stored.
-                output.values[place + column] = rescale.apply(unsafe { total.assume_init() }, first_row + row, column);
-            }
-        }
-    }
-}
-
 /// See [`super::naive::prepare_int4`].
 ///
 /// # Panics
@@ -644,4 +607,28 @@ pub fn prepare_int4(row: &[i16], output: &mut [i16]) {
     let limit = INT4_ACTIVATION_LIMIT;
     let beyond = v128_or(i16x8_lt(least, i16x8_splat(-limit)), i16x8_gt(largest, i16x8_splat(limit)));
     assert!(!v128_any_true(beyond), "an activation beyond {limit}");
+}
+
+/// Packs a block of four columns: of two bytes, which have the weights of four rows, the inner halves change places; then
+/// pairs of bytes are transposed.
+pub(super) fn pack_int4_block(bytes: &[[u8; BLOCK / 2]; COLUMN_GROUP], target: &mut [i8; INT4_BYTES]) {
+    let arrange = |bytes: &[u8; BLOCK / 2]| {
+        // SAFETY: 16 bytes.
+        let bytes = unsafe { v128_load(bytes.as_ptr().cast()) };
+        let outer = v128_and(bytes, u16x8_splat(0xf00f));
+        let up = u16x8_shl(v128_and(bytes, u16x8_splat(0x00f0)), 4);
+        let down = u16x8_shr(v128_and(bytes, u16x8_splat(0x0f00)), 4);
+        v128_xor(v128_or(outer, v128_or(up, down)), u16x8_splat(0x8080))
+    };
+    let [a, b, c, d] = [arrange(&bytes[0]), arrange(&bytes[1]), arrange(&bytes[2]), arrange(&bytes[3])];
+    let low = [i16x8_shuffle::<0, 8, 1, 9, 2, 10, 3, 11>(a, b), i16x8_shuffle::<0, 8, 1, 9, 2, 10, 3, 11>(c, d)];
+    let high = [i16x8_shuffle::<4, 12, 5, 13, 6, 14, 7, 15>(a, b), i16x8_shuffle::<4, 12, 5, 13, 6, 14, 7, 15>(c, d)];
+    let to = target.as_mut_ptr();
+    // SAFETY: 64 bytes.
+    unsafe {
+        v128_store(to.cast(), i32x4_shuffle::<0, 4, 1, 5>(low[0], low[1]));
+        v128_store(to.add(16).cast(), i32x4_shuffle::<2, 6, 3, 7>(low[0], low[1]));
+        v128_store(to.add(32).cast(), i32x4_shuffle::<0, 4, 1, 5>(high[0], high[1]));
+        v128_store(to.add(48).cast(), i32x4_shuffle::<2, 6, 3, 7>(high[0], high[1]));
+    }
 }

@@ -172,5 +172,5 @@ pub fn estimate(copy: &Copy, size: usize) -> u64 {
         Inner::Transpose { rows, columns } => tile::cost(rows.dimension, columns.dimension),
         Inner::Single(axis) => 40 + axis.dimension as u64 * if axis.from == 0 { 6 } else { 12 },
     };
-    500 + times * (each + 50)
+    1000 + times * (each + 45)
 }

@@ -148,7 +148,7 @@ impl Copy {
     pub fn run<T: Element>(&self, input: &[T], output: &mut [T]) {
         if self.check(input.len(), output.len()) {
             // SAFETY: both layouts are within their slices, which do not overlap.
-            unsafe { body::run::<Native>(self, input.as_ptr().cast(), output.as_mut_ptr().cast(), size_of::<T>()) };
+            unsafe { selected(self, input.as_ptr().cast(), output.as_mut_ptr().cast(), size_of::<T>()) };
         }
     }
 
@@ -169,6 +169,16 @@ impl Copy {
     pub fn estimate_instructions(&self, size: usize) -> u64 {
         body::estimate(self, size)
     }
+}
+
+/// The body that this target runs. Not generic, so that it is compiled in this crate.
+///
+/// # Safety
+/// As [`body::run`].
+#[inline(never)]
+unsafe fn selected(copy: &Copy, from: *const u8, to: *mut u8, size: usize) {
+    // SAFETY: the caller's.
+    unsafe { body::run::<Native>(copy, from, to, size) };
 }
 
 /// Bodies for any target.

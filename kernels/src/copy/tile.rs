@@ -21,7 +21,11 @@ unsafe fn tile<V: Lanes, const ROWS: usize, const COLUMNS: usize>(
         macro_rules! columns {
             ($($column:literal)*) => {
                 $(
-                    V::gather(first.map(|row| row.add($column))).store(place);
+                    if ROWS == 1 {
+                        *place = *from.add($column);
+                    } else {
+                        V::gather(first.map(|row| row.add($column))).store(place);
+                    }
                     if ROWS >= 8 {
                         V::gather(second.map(|row| row.add($column))).store(place.add(4));
                     }
@@ -29,12 +33,22 @@ unsafe fn tile<V: Lanes, const ROWS: usize, const COLUMNS: usize>(
                 )*
             };
         }
-        columns!(0 1 2 3);
+        columns!(0);
+        if COLUMNS >= 4 {
+            columns!(1 2 3);
+        }
         if COLUMNS >= 16 {
             columns!(4 5 6 7 8 9 10 11 12 13 14 15);
         }
         let _ = place;
     }
+}
+
+/// The largest tile that fits.
+fn size(rows: usize, columns: usize) -> (usize, usize) {
+    let height = [8, 4].into_iter().find(|height| *height <= rows).unwrap_or(1);
+    let width = [16, 4].into_iter().find(|width| *width <= columns).unwrap_or(1);
+    (height, width)
 }
 
 /// Transposes `rows` by `columns` elements.
@@ -52,22 +66,20 @@ pub unsafe fn transpose<V: Lanes>(
 ) {
     // SAFETY: the caller's. The last tile may overlap the one before it: it copies the same elements once more.
     unsafe {
-        if rows < 4 || columns < 4 {
-            for row in 0..rows {
-                let (from, to) = (from.offset(row as isize * from_stride), to.add(row));
-                for column in 0..columns {
-                    *to.offset(column as isize * to_stride) = *from.add(column);
-                }
-            }
+        if rows == 0 || columns == 0 {
             return;
         }
-        let height = if rows >= 8 { 8 } else { 4 };
-        let width = if columns >= 16 { 16 } else { 4 };
+        let (height, width) = size(rows, columns);
         let body = match (height, width) {
             (8, 16) => tile::<V, 8, 16>,
-            (8, _) => tile::<V, 8, 4>,
-            (_, 16) => tile::<V, 4, 16>,
-            _ => tile::<V, 4, 4>,
+            (8, 4) => tile::<V, 8, 4>,
+            (8, _) => tile::<V, 8, 1>,
+            (4, 16) => tile::<V, 4, 16>,
+            (4, 4) => tile::<V, 4, 4>,
+            (4, _) => tile::<V, 4, 1>,
+            (_, 16) => tile::<V, 1, 16>,
+            (_, 4) => tile::<V, 1, 4>,
+            (_, _) => tile::<V, 1, 1>,
         };
         let mut row = 0;
         while row < rows {
@@ -86,11 +98,12 @@ pub unsafe fn transpose<V: Lanes>(
 
 /// Metered instructions of [`transpose`].
 pub fn cost(rows: usize, columns: usize) -> u64 {
-    if rows < 4 || columns < 4 {
-        return (40 + rows * (20 + columns * 14)) as u64;
-    }
-    let height = if rows >= 8 { 8 } else { 4 };
-    let width = if columns >= 16 { 16 } else { 4 };
+    let (height, width) = size(rows, columns);
     let tiles = rows.div_ceil(height) * columns.div_ceil(width);
-    (60 + rows.div_ceil(height) * 30 + tiles * (70 + width * (3 + height / 4 * 10))) as u64
+    let each = match height {
+        8 => 62 + 34 * width,
+        4 => 52 + 18 * width,
+        _ => 50 + 7 * width,
+    };
+    (80 + rows.div_ceil(height) * 24 + tiles * each) as u64
 }

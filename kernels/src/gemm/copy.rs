@@ -21,14 +21,11 @@ pub(super) fn rows(source: MatrixRef<'_>, column: usize, vectors: usize, packed:
     let copy = match vectors {
         1 => rows_of_1,
         2 => rows_of_2,
-        3 => rows_of_3,
         4 => rows_of_4,
-        5 => rows_of_5,
         6 => rows_of_6,
-        7 => rows_of_7,
-        _ => rows_of_8,
+        8 => rows_of_8,
+        _ => panic!("there are no panels of {vectors} vectors"),
     };
-    assert!(vectors <= 8);
     let steps = Steps { from: source.stride * size_of::<f32>(), to: vectors * LANES * size_of::<f32>() };
     // SAFETY: every row of `source` has the columns, and `packed` a place for each.
     unsafe { copy(source.data.as_ptr().wrapping_add(column), packed.as_mut_ptr(), source.rows, &steps) };
@@ -62,11 +59,8 @@ macro_rules! copy_rows {
 
 copy_rows!(rows_of_1, 0);
 copy_rows!(rows_of_2, 0 1);
-copy_rows!(rows_of_3, 0 1 2);
 copy_rows!(rows_of_4, 0 1 2 3);
-copy_rows!(rows_of_5, 0 1 2 3 4);
 copy_rows!(rows_of_6, 0 1 2 3 4 5);
-copy_rows!(rows_of_7, 0 1 2 3 4 5 6);
 copy_rows!(rows_of_8, 0 1 2 3 4 5 6 7);
 
 /// Copies the four rows of `source` from `row` on into one vector of a panel of `vectors` vectors: `packed` starts with
@@ -89,11 +83,8 @@ pub(super) fn columns(source: MatrixRef<'_>, row: usize, block: usize, vectors: 
                 type Columns = unsafe fn([*const f32; LANES], *mut f32, usize, &Steps);
                 let (copy, per_round): (Columns, usize) = match (vectors, block) {
                     (8, 1) => (columns_unrolled::<8, 1>, UNROLLED),
-                    (7, 1) => (columns_unrolled::<7, 1>, UNROLLED),
                     (6, 1) => (columns_unrolled::<6, 1>, UNROLLED),
-                    (5, 1) => (columns_unrolled::<5, 1>, UNROLLED),
                     (4, 1) => (columns_unrolled::<4, 1>, UNROLLED),
-                    (3, 1) => (columns_unrolled::<3, 1>, UNROLLED),
                     (2, 1) => (columns_unrolled::<2, 1>, UNROLLED),
                     (1, 1) => (columns_unrolled::<1, 1>, UNROLLED),
                     // Filters of nine taps.

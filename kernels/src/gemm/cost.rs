@@ -3,7 +3,8 @@
 //! The figures are those of the emitted code on the Internet Computer's price list; `cargo xtask bench-kernels --check`
 //! compares the estimates with what is metered. They do not depend on the target this is compiled for.
 
-use super::pack::{LANES, PANEL_COLUMNS, PANEL_VECTORS};
+use super::pack::{LANES, PANEL_COLUMNS, PANEL_VECTORS, panels};
+use std::ops::Range;
 
 /// Rows that go through the blocks together. A block's part of B is loaded once for all of them.
 pub(crate) const CHUNK_ROWS: usize = 256;
@@ -14,6 +15,10 @@ pub(crate) const VECTOR_ROWS: usize = 4;
 /// Depths of the blocks are powers of two up to these.
 pub(crate) const DEPTH: usize = 32;
 pub(crate) const VECTOR_DEPTH: usize = 64;
+
+/// A depth with a block of its own, for products that are just so deep: the windows of most first layers, 3x3 of three
+/// channels.
+pub(crate) const WHOLE_DEPTH: usize = 27;
 
 /// Of a call of a block, apart from its loops; the driver's part is most of it.
 const CALL: u64 = 95;
@@ -36,7 +41,7 @@ pub fn estimate_instructions(rows: usize, k: usize, n: usize) -> u64 {
         return estimate_instructions_unpacked(rows, k, n);
     }
     let full = n / PANEL_COLUMNS;
-    let rest = rest_vectors(n).iter().map(|&vectors| panel(vectors, rows, 0..k, k)).sum::<u64>();
+    let rest = rest(rows, 0..k, k, n);
     let vectors = (full * PANEL_VECTORS) as u64;
     let calls = calls(k, VECTOR_DEPTH);
     // In a call: loading x; a chain of products, with reading and writing C, for each vector; moving to the next panel.
@@ -56,9 +61,14 @@ pub fn estimate_instructions_unpacked(rows: usize, k: usize, n: usize) -> u64 {
 }
 
 /// Of the rows `segment` of B, `k` in all, times a chunk of rows.
-pub(crate) fn segment(rows: usize, segment: std::ops::Range<usize>, k: usize, n: usize) -> u64 {
+pub(crate) fn segment(rows: usize, segment: Range<usize>, k: usize, n: usize) -> u64 {
     let full = (n / PANEL_COLUMNS) as u64 * panel(PANEL_VECTORS, rows, segment.clone(), k);
-    full + rest_vectors(n).iter().map(|&vectors| panel(vectors, rows, segment.clone(), k)).sum::<u64>()
+    full + rest(rows, segment, k, n)
+}
+
+/// Of the panels that are not full.
+fn rest(rows: usize, segment: Range<usize>, k: usize, n: usize) -> u64 {
+    panels(0, n % PANEL_COLUMNS).map(|rest| panel(rest.vectors, rows, segment.clone(), k)).sum()
 }
 
 /// Of what happens to a chunk after all its blocks.
@@ -66,22 +76,17 @@ pub(crate) fn finish(rows: usize, n: usize) -> u64 {
     if n.is_multiple_of(LANES) { 0 } else { 12 * rows as u64 }
 }
 
-/// Vectors of the panels that are not full.
-fn rest_vectors(n: usize) -> [usize; 2] {
-    [n % PANEL_COLUMNS / LANES, usize::from(!n.is_multiple_of(LANES))]
-}
-
 /// Blocks of a segment of `k` rows.
 fn calls(k: usize, depth: usize) -> u64 {
     (k / depth) as u64 + u64::from((k % depth).count_ones())
 }
 
-fn panel(vectors: usize, rows: usize, segment: std::ops::Range<usize>, k: usize) -> u64 {
+fn panel(vectors: usize, rows: usize, segment: Range<usize>, k: usize) -> u64 {
     if vectors == 0 || rows == 0 {
         return 0;
     }
     let (v, rows, depth) = (vectors as u64, rows as u64, segment.len() as u64);
-    let calls = calls(segment.len(), DEPTH);
+    let calls = if k == WHOLE_DEPTH && depth == k as u64 { 1 } else { calls(segment.len(), DEPTH) };
     // The first block has its bias in locals, the last one clamps.
     let (first, last) = (u64::from(segment.start == 0), u64::from(segment.end == k));
     PANEL

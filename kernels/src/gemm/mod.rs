@@ -41,8 +41,8 @@ pub fn gemm(a: MatrixRef<'_>, b: PackedRef<'_>, epilogue: &Epilogue<'_>, rows: R
 
 /// Columns `columns` of the row y = epilogue(x x B): one row of [`gemm`], to the same bits.
 ///
-/// `y` is the whole row of n values. The range starts and ends at multiples of [`PANEL_COLUMNS`], or ends at n. If n is
-/// no multiple of 4, a range that ends at n may write up to three columns before its start again, to the same bits.
+/// `y` is the whole row of n values, of which the others are not written. The range starts and ends at multiples of
+/// [`PANEL_COLUMNS`], or ends at n.
 ///
 /// # Panics
 /// When shapes do not fit each other or the range is cut elsewhere.
@@ -57,8 +57,8 @@ pub fn gemv(x: &[f32], b: PackedRef<'_>, epilogue: &Epilogue<'_>, columns: Range
 
 /// [`gemm`] with a B that was not packed: an activation, such as the values of an attention.
 ///
-/// Cheaper than packing B first unless B is used several times. An activation that is given column by column (the keys
-/// of an attention) is packed by [`pack_columns`], or better kept row by row by whoever writes it.
+/// Cheaper than packing B first unless B is used several times. An activation that is given column by column, such as the
+/// keys of an attention, is for [`crate::gemm_nt`].
 ///
 /// # Panics
 /// When shapes do not fit each other.

@@ -16,30 +16,33 @@ pub(crate) struct Panel {
     pub column: usize,
     /// The column after its last one.
     pub end: usize,
-    /// Vectors of four columns, 1 to [`PANEL_VECTORS`].
+    /// Vectors of four columns, one of [`PANEL_SIZES`].
     pub vectors: usize,
     /// Where its values start in the packed data.
     pub offset: usize,
 }
 
+/// Vectors of the panels that there are blocks for, a full one first.
+const PANEL_SIZES: [usize; 5] = [PANEL_VECTORS, 6, 4, 2, 1];
+
 /// The panels of a matrix of `k` rows and `n` columns, in the order in which they are stored.
 ///
-/// Panels of 32 columns, then one of as many whole vectors as are left, then, if `n` is not a multiple of 4, one vector
-/// of the last four columns. Three of its columns at most are also in the panel before: they are computed twice, to the
-/// same bits, and every store is of a whole vector. A matrix of fewer than four columns is one vector, filled with zeros.
+/// Panels of as many of the whole vectors that are left as [`PANEL_SIZES`] has; then, if `n` is not a multiple of 4, one
+/// vector of the last four columns. Three of its columns at most are also in the panel before: they are computed twice,
+/// to the same bits, and every store is of a whole vector. A matrix of fewer than four columns is one vector, filled with
+/// zeros.
 pub(crate) fn panels(k: usize, n: usize) -> impl Iterator<Item = Panel> {
-    let full = n / PANEL_COLUMNS * PANEL_COLUMNS;
     let whole = n / LANES * LANES;
-    let full_panels = (0..full).step_by(PANEL_COLUMNS).map(move |column| Panel {
-        column,
-        end: column + PANEL_COLUMNS,
-        vectors: PANEL_VECTORS,
-        offset: k * column,
+    let mut column = 0;
+    let of_whole_vectors = std::iter::from_fn(move || {
+        let left = (whole - column) / LANES;
+        let vectors = PANEL_SIZES.into_iter().find(|&vectors| vectors <= left)?;
+        let panel = Panel { column, end: column + vectors * LANES, vectors, offset: k * column };
+        column = panel.end;
+        Some(panel)
     });
-    let rest =
-        (full < whole).then(|| Panel { column: full, end: whole, vectors: (whole - full) / LANES, offset: k * full });
     let partial = (whole < n).then(|| Panel { column: n.saturating_sub(LANES), end: n, vectors: 1, offset: k * whole });
-    full_panels.chain(rest).chain(partial)
+    of_whole_vectors.chain(partial)
 }
 
 /// Values that a packed matrix of `k` rows and `n` columns takes: `k` times `n` rounded up to a multiple of 4.
@@ -195,16 +198,17 @@ impl<'a> PackedRef<'a> {
     }
 }
 
-/// Where the value of row 0 and column `column` is in a packed `k` x `n` matrix, and how far it is to the next row's.
+/// Where the value of row 0 and column `column`, which is less than `n`, is in a packed `k` x `n` matrix, and how far it
+/// is to the next row's.
 fn position(k: usize, n: usize, column: usize) -> (usize, usize) {
-    let (full, whole) = (n / PANEL_COLUMNS * PANEL_COLUMNS, n / LANES * LANES);
-    if column < full {
-        (k * (column / PANEL_COLUMNS * PANEL_COLUMNS) + column % PANEL_COLUMNS, PANEL_COLUMNS)
-    } else if column < whole {
-        (k * full + column - full, whole - full)
-    } else {
-        (k * whole + column - n.saturating_sub(LANES), LANES)
+    let whole = n / LANES * LANES;
+    if column >= whole {
+        return (k * whole + column - n.saturating_sub(LANES), LANES);
     }
+    // The panels before the one of 32 columns that holds it, or would, are full.
+    let full = column / PANEL_COLUMNS * PANEL_COLUMNS;
+    let panel = panels(k, whole - full).find(|panel| column - full < panel.end).expect("the panels hold all columns");
+    (k * full + panel.offset + column - full - panel.column, panel.vectors * LANES)
 }
 
 /// Sets rows of a packed `k` x `n` matrix in `packed` from row `first` on. Padding columns are not touched: zero `packed`

@@ -69,7 +69,7 @@ pub(crate) fn row_times(
                 }
             }
         }
-        for index in 0..count {
+        for index in columns.start.saturating_sub(panel.column)..count {
             output[panel.column + index] = epilogue.finish(row, panel.column + index, sums[index]);
         }
     }

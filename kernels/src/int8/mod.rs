@@ -19,11 +19,15 @@ pub mod naive;
 mod pack;
 pub mod portable;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+pub(crate) mod rescale;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 pub mod simd128;
 
 use std::ops::Range;
 
+pub(crate) use estimate::{ESTIMATE_COLUMNS, row_blocks};
 pub use estimate::{estimate_instructions, estimate_instructions_requantised};
+pub(crate) use pack::pack_whole;
 pub use pack::{Source, pack};
 #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
 pub use portable::{gemm_f32, gemm_i32, gemm_requantised};
@@ -203,7 +207,11 @@ pub struct Requantise<'a> {
 /// If something is not; the message says what.
 fn check<T>(activations: &Activations<'_>, weights: &Weights<'_>, tile: &Tile, output: &Output<'_, T>) {
     let (rows, columns) = (&tile.rows, &tile.columns);
-    assert!(columns.end <= weights.n && columns.start % COLUMN_GROUP == 0, "columns {columns:?} of {}", weights.n);
+    assert!(
+        columns.end <= weights.n && columns.start.is_multiple_of(COLUMN_GROUP),
+        "columns {columns:?} of {}",
+        weights.n
+    );
     if !rows.is_empty() {
         let needed =
             (rows.end - 1).checked_mul(activations.stride).and_then(|at| at.checked_add(padded_inner(weights.k)));
@@ -249,5 +257,82 @@ impl Requantise<'_> {
         let sum = sum.wrapping_add(self.bias.map_or(0, |bias| bias[column]));
         let value = (sum as f32 * self.multipliers[column]).round_ties_even() as i32;
         value.clamp(self.low.into(), self.high.into()) as i16
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oracle::Numbers;
+    use crate::quantise;
+
+    #[test]
+    fn no_sum_of_a_segment_can_overflow() {
+        for k in [0, 1, 511, 512, 513, 4096, 8191, 8192, 8193, 100_000] {
+            let limit = i64::from(activation_limit(k));
+            assert!(limit > 0 && 128 * limit * (k.min(SEGMENT) as i64) < 1 << 31, "{k}: {limit}");
+        }
+        let bits = [512, 4096, SEGMENT, 100_000].map(|k| i16::BITS - 1 - activation_limit(k).leading_zeros() + 1);
+        assert_eq!(bits, [15, 12, 11, 11]);
+    }
+
+    #[test]
+    fn the_largest_sum_is_exact() {
+        let k = SEGMENT;
+        let (values, mut packed) = (vec![activation_limit(k); k], vec![0; Weights::packed_len(k, 4).unwrap()]);
+        let bytes = vec![0x80; k * 4];
+        pack(Source { bytes: &bytes, row_stride: 4, column_stride: 1, unsigned: false }, k, 4, 0..4, &mut packed);
+        let mut sums = [0; 4];
+        let (activations, weights) = (Activations { values: &values, stride: k }, Weights::new(&packed, k, 4));
+        gemm_i32(activations, weights, Tile { rows: 0..1, columns: 0..4 }, Output { values: &mut sums, stride: 4 });
+        assert_eq!(sums.map(i64::from), [-128 * i64::from(activation_limit(k)) * k as i64; 4]);
+    }
+
+    #[test]
+    fn requantising_rounds_half_to_even_and_saturates() {
+        let requantise = Requantise { multipliers: &[0.5], bias: Some(&[1]), low: -128, high: 127 };
+        let values = [0, 2, 4, -2, -4, 1000, -1000].map(|sum| requantise.apply(sum, 0));
+        assert_eq!(values, [0, 2, 2, 0, -2, 127, -128]);
+        let requantise = Requantise { multipliers: &[f32::NAN], bias: None, low: 3, high: 127 };
+        assert_eq!(requantise.apply(5, 0), 3);
+    }
+
+    /// What int8 weights and quantised rows are for: the error is that of the weights' 8 bits, not of the activations'.
+    #[test]
+    fn activations_of_more_than_8_bits_hardly_add_an_error() {
+        let (k, n) = (768, 32);
+        let mut numbers = Numbers::new(5);
+        let (input, bytes) = (numbers.floats(k), numbers.bytes(k * n));
+        let mut packed = vec![0; Weights::packed_len(k, n).unwrap()];
+        pack(Source { bytes: &bytes, row_stride: n, column_stride: 1, unsigned: false }, k, n, 0..n, &mut packed);
+        let error = |limit: i16| {
+            let mut row = vec![0; padded_inner(k)];
+            let scale = quantise::row(&input, limit, &mut row);
+            let mut output = vec![0.0; n];
+            gemm_f32(
+                Activations { values: &row, stride: row.len() },
+                Weights::new(&packed, k, n),
+                Rescale { row_scales: &[scale], column_scales: &vec![1.0; n], bias: None },
+                Tile { rows: 0..1, columns: 0..n },
+                Output { values: &mut output, stride: n },
+            );
+            let exact = |column: usize| -> f64 {
+                (0..k).map(|row| f64::from(input[row]) * f64::from(bytes[row * n + column] as i8)).sum()
+            };
+            let squares: f64 = (0..n).map(|column| (f64::from(output[column]) - exact(column)).powi(2)).sum();
+            (squares / n as f64).sqrt()
+        };
+        let (of_8_bits, of_14_bits) = (error(127), error(activation_limit(k)));
+        assert!(of_14_bits * 64.0 < of_8_bits, "{of_14_bits} against {of_8_bits}");
+    }
+
+    #[test]
+    #[should_panic(expected = "activation row 1 of 15 values")]
+    fn a_row_without_its_padding_is_refused() {
+        let packed = [0; 32];
+        let activations = Activations { values: &[0; 15], stride: 8 };
+        let mut sums = [0; 8];
+        let output = Output { values: &mut sums, stride: 4 };
+        gemm_i32(activations, Weights::new(&packed, 5, 4), Tile { rows: 0..2, columns: 0..4 }, output);
     }
 }

@@ -19,8 +19,8 @@ pub struct Source<'a> {
 /// If `columns` does not start at a multiple of [`COLUMN_GROUP`] or end at one or at n, or if a slice is too short.
 pub fn pack(source: Source<'_>, k: usize, n: usize, columns: Range<usize>, packed: &mut [i8]) {
     assert_eq!(Some(packed.len()), Weights::packed_len(k, n), "packed weights of {k} x {n}");
-    let ends = columns.end % COLUMN_GROUP == 0 || columns.end == n;
-    assert!(columns.start % COLUMN_GROUP == 0 && ends && columns.end <= n, "columns {columns:?} of {n}");
+    let ends = columns.end.is_multiple_of(COLUMN_GROUP) || columns.end == n;
+    assert!(columns.start.is_multiple_of(COLUMN_GROUP) && ends && columns.end <= n, "columns {columns:?} of {n}");
     if k == 0 || columns.is_empty() {
         return;
     }
@@ -45,10 +45,11 @@ pub fn pack(source: Source<'_>, k: usize, n: usize, columns: Range<usize>, packe
                 target.fill(0);
             }
             let rows = rows.min(k - block * INNER_BLOCK);
+            let first = (first_column - columns.start) * source.column_stride + block * INNER_BLOCK * source.row_stride;
+            let done = if width == COLUMN_GROUP { pack_whole(&source, first, rows, flip, target) } else { 0 };
             for column in 0..width {
-                let at = (first_column - columns.start + column) * source.column_stride
-                    + block * INNER_BLOCK * source.row_stride;
-                for row in 0..rows {
+                let at = first + column * source.column_stride;
+                for row in done..rows {
                     let byte = source.bytes[at + row * source.row_stride] ^ flip;
                     target[row / 2 * (2 * COLUMN_GROUP) + column * 2 + row % 2] = byte as i8;
                 }
@@ -56,3 +57,13 @@ pub fn pack(source: Source<'_>, k: usize, n: usize, columns: Range<usize>, packe
         }
     }
 }
+
+/// Packs as many of the rows of four whole columns as there is a quick way for, and tells how many that were. The first of
+/// them is at `first`.
+#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+pub(crate) fn pack_whole(_: &Source<'_>, _first: usize, _rows: usize, _flip: u8, _target: &mut [i8]) -> usize {
+    0
+}
+
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+pub(crate) use super::simd128::pack_whole;

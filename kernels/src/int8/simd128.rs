@@ -6,8 +6,10 @@
 //! stays on the operand stack until its 64 products are in. Sums go through memory from one 64 to the next. A single row
 //! keeps 128 activations and takes its weights straight from memory.
 
+use super::rescale::{self, Place, Scaling};
 use super::{
-    Activations, COLUMN_GROUP, INNER_BLOCK, Output, Requantise, Rescale, SEGMENT, Tile, Weights, check, padded_inner,
+    Activations, COLUMN_GROUP, INNER_BLOCK, Output, Requantise, Rescale, SEGMENT, Source, Tile, Weights, check,
+    padded_inner,
 };
 use crate::unroll::{Cursor, unroll};
 use std::arch::wasm32::*;
@@ -377,6 +379,10 @@ impl Part {
         ((group - self.groups.start) * self.rows + row) * COLUMN_GROUP
     }
 
+    fn place(&self, end: usize) -> Place {
+        Place { rows: self.first_row..self.first_row + self.rows, groups: self.groups.clone(), end }
+    }
+
     fn subtract_zero_points(
         &self,
         activations: &Activations<'_>,
@@ -466,9 +472,14 @@ pub fn gemm_f32(
 ) {
     check(&activations, &weights, &tile, &output);
     rescale.check(&weights, &tile);
+    let Rescale { row_scales, column_scales, bias } = rescale;
+    let scaling = Scaling { row_scales, column_scales: Some(column_scales), bias };
     if weights.k() <= SEGMENT {
         return for_each_part(&activations, &weights, &tile, SEGMENT, |part, _, sums| {
-            rescale_part(part, sums, &rescale, tile.columns.end, &mut output);
+            // SAFETY: the part's sums have been stored; `check` and `rescale.check` made sure of the rest.
+            unsafe {
+                rescale::write::<true>(sums.0.as_ptr().cast(), scaling, &part.place(tile.columns.end), &mut output)
+            }
         });
     }
     let segments = weights.k().div_ceil(SEGMENT);
@@ -485,76 +496,12 @@ pub fn gemm_f32(
             }
         }
         if segment + 1 == segments {
-            rescale_totals(part, totals, &rescale, tile.columns.end, &mut output);
-        }
-    });
-}
-
-/// Writes rescaled values, one group of columns and up to 8 rows at a time; `value` reads four of them as f32.
-#[inline(always)]
-fn rescale_with(
-    part: &Part,
-    rescale: &Rescale<'_>,
-    end: usize,
-    output: &mut Output<'_, f32>,
-    value: impl Fn(usize) -> v128,
-) {
-    let whole = (end / COLUMN_GROUP).clamp(part.groups.start, part.groups.end);
-    let mut row_scales = [f32x4_splat(0.0); ROWS];
-    for (row, scale) in row_scales.iter_mut().enumerate().take(part.rows) {
-        *scale = f32x4_splat(rescale.row_scale(part.first_row + row));
-    }
-    let values = output.values.as_mut_ptr();
-    for group in part.groups.start..whole {
-        let column = group * COLUMN_GROUP;
-        // SAFETY: the group's four columns are less than n, of which there are scales and biases; `check` made sure that
-        // the output has the part's rows up to the tile's last column.
-        unsafe {
-            let scales = v128_load(rescale.column_scales.as_ptr().add(column).cast());
-            let bias = rescale.bias.map(|bias| v128_load(bias.as_ptr().add(column).cast()));
-            let base = values.add(part.first_row * output.stride + column);
-            for (row, row_scale) in row_scales.iter().enumerate().take(part.rows) {
-                let value = f32x4_mul(f32x4_mul(value(part.at(row, group)), scales), *row_scale);
-                let value = bias.map_or(value, |bias| f32x4_add(value, bias));
-                v128_store(base.add(row * output.stride).cast(), value);
+            // SAFETY: the part's totals have been stored, as f32; `check` and `rescale.check` made sure of the rest.
+            unsafe {
+                rescale::write::<false>(totals.as_ptr().cast(), scaling, &part.place(tile.columns.end), &mut output)
             }
         }
-    }
-    if whole < part.groups.end {
-        for row in 0..part.rows {
-            let value = value(part.at(row, whole));
-            let lanes = [
-                f32x4_extract_lane::<0>(value),
-                f32x4_extract_lane::<1>(value),
-                f32x4_extract_lane::<2>(value),
-                f32x4_extract_lane::<3>(value),
-            ];
-            let row = part.first_row + row;
-            for (column, value) in (whole * COLUMN_GROUP..end).zip(lanes) {
-                output.values[row * output.stride + column] = rescale.apply(value, row, column);
-            }
-        }
-    }
-}
-
-#[inline(never)]
-fn rescale_part(part: &Part, sums: &Sums, rescale: &Rescale<'_>, end: usize, output: &mut Output<'_, f32>) {
-    // SAFETY: four sums that have been stored.
-    rescale_with(part, rescale, end, output, |at| unsafe {
-        f32x4_convert_i32x4(v128_load(sums.0[at..at + 4].as_ptr().cast()))
     });
-}
-
-#[inline(never)]
-fn rescale_totals(
-    part: &Part,
-    totals: &[MaybeUninit<i32>],
-    rescale: &Rescale<'_>,
-    end: usize,
-    output: &mut Output<'_, f32>,
-) {
-    // SAFETY: four totals that have been stored, as f32.
-    rescale_with(part, rescale, end, output, |at| unsafe { v128_load(totals[at..at + 4].as_ptr().cast()) });
 }
 
 /// See [`super::naive::gemm_i32`].
@@ -705,4 +652,83 @@ fn requantise_part(part: &Part, sums: &Sums, requantise: &Requantise<'_>, end: u
             output.values[start + column] = requantise.apply(sum, column);
         }
     }
+}
+
+/// Packs as many of the rows of four whole columns as there is a quick way for, and tells how many that were. The first of
+/// them is at `first`. Bytes are changed by an exclusive or with `flip`.
+pub(crate) fn pack_whole(source: &Source<'_>, first: usize, rows: usize, flip: u8, target: &mut [i8]) -> usize {
+    let Source { bytes, row_stride, column_stride, .. } = *source;
+    if rows == 0 {
+        return 0;
+    }
+    let last = first + (rows - 1) * row_stride + (COLUMN_GROUP - 1) * column_stride;
+    assert!(last < bytes.len() && target.len() >= rows * COLUMN_GROUP, "{rows} rows from {first} on");
+    let flip = u8x16_splat(flip);
+    // SAFETY: the columns' bytes, from `first` to `last`, are in the source; each step writes what it packs of the target.
+    unsafe {
+        let (from, to) = (bytes.as_ptr().add(first), target.as_mut_ptr());
+        if row_stride == 1 {
+            pack_columns(from, column_stride, rows, flip, to)
+        } else if column_stride == 1 {
+            pack_rows(from, row_stride, rows, flip, to)
+        } else {
+            0
+        }
+    }
+}
+
+/// Sixteen rows at a time of columns whose bytes follow one another: a transposition of pairs of bytes.
+///
+/// # Safety
+/// Four columns of `rows` bytes, `stride` apart, are readable, and `4 * rows` bytes writable.
+#[inline(never)]
+unsafe fn pack_columns(from: *const u8, stride: usize, rows: usize, flip: v128, to: *mut i8) -> usize {
+    const STEP: usize = 16;
+    // SAFETY: all offsets are within what the caller promises.
+    unsafe {
+        let columns = [from, from.add(stride), from.add(2 * stride), from.add(3 * stride)];
+        let mut to = to;
+        let mut cursor = Cursor::new(to.cast_const());
+        for step in 0..rows / STEP {
+            let load = |column: usize| v128_xor(v128_load(columns[column].add(step * STEP).cast()), flip);
+            let (a, b, c, d) = (load(0), load(1), load(2), load(3));
+            let (low, high) = (
+                [i16x8_shuffle::<0, 8, 1, 9, 2, 10, 3, 11>(a, b), i16x8_shuffle::<0, 8, 1, 9, 2, 10, 3, 11>(c, d)],
+                [i16x8_shuffle::<4, 12, 5, 13, 6, 14, 7, 15>(a, b), i16x8_shuffle::<4, 12, 5, 13, 6, 14, 7, 15>(c, d)],
+            );
+            v128_store(to.cast(), i32x4_shuffle::<0, 4, 1, 5>(low[0], low[1]));
+            v128_store(to.add(16).cast(), i32x4_shuffle::<2, 6, 3, 7>(low[0], low[1]));
+            v128_store(to.add(32).cast(), i32x4_shuffle::<0, 4, 1, 5>(high[0], high[1]));
+            v128_store(to.add(48).cast(), i32x4_shuffle::<2, 6, 3, 7>(high[0], high[1]));
+            to = cursor.advance(to.cast_const(), STEP * COLUMN_GROUP).cast_mut();
+        }
+    }
+    rows / STEP * STEP
+}
+
+/// Four rows at a time of rows whose bytes follow one another.
+///
+/// # Safety
+/// `rows` rows of four bytes, `stride` apart, are readable, and `4 * rows` bytes writable.
+#[inline(never)]
+unsafe fn pack_rows(from: *const u8, stride: usize, rows: usize, flip: v128, to: *mut i8) -> usize {
+    const STEP: usize = 4;
+    // SAFETY: all offsets are within what the caller promises.
+    unsafe {
+        let (mut from, mut to) = (from, to);
+        let mut cursor = Cursor::new(to.cast_const());
+        for _ in 0..rows / STEP {
+            let load = |row: *const u8| v128_load32_zero(row.cast());
+            let second = from.wrapping_add(stride);
+            let third = second.wrapping_add(stride);
+            let fourth = third.wrapping_add(stride);
+            let low = i8x16_shuffle::<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23>(load(from), load(second));
+            let high =
+                i8x16_shuffle::<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23>(load(third), load(fourth));
+            v128_store(to.cast(), v128_xor(i64x2_shuffle::<0, 2>(low, high), flip));
+            from = fourth.wrapping_add(stride);
+            to = cursor.advance(to.cast_const(), STEP * COLUMN_GROUP).cast_mut();
+        }
+    }
+    rows / STEP * STEP
 }

@@ -28,6 +28,16 @@ pub trait Lanes: Copy {
     /// # Safety
     /// Four f32 from `at` on are writable.
     unsafe fn store(self, at: *mut f32);
+    /// Four u16, each widened to 32 bits.
+    ///
+    /// # Safety
+    /// Four u16 from `at` on are readable.
+    unsafe fn load_u16(at: *const u16) -> Self;
+    /// The bits, which are below 2^16, as u16.
+    ///
+    /// # Safety
+    /// Four u16 from `at` on are writable.
+    unsafe fn store_u16(self, at: *mut u16);
     /// A lane from each place.
     ///
     /// # Safety

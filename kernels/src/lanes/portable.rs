@@ -48,6 +48,18 @@ impl Lanes for Four {
         unsafe { at.cast::<[f32; LANES]>().write_unaligned(self.0) }
     }
     #[inline(always)]
+    unsafe fn load_u16(at: *const u16) -> Self {
+        // SAFETY: the caller's.
+        let four = unsafe { at.cast::<[u16; LANES]>().read_unaligned() };
+        Self(four.map(|bits| f32::from_bits(u32::from(bits))))
+    }
+    #[inline(always)]
+    unsafe fn store_u16(self, at: *mut u16) {
+        let four = self.0.map(|lane| lane.to_bits() as u16);
+        // SAFETY: the caller's.
+        unsafe { at.cast::<[u16; LANES]>().write_unaligned(four) }
+    }
+    #[inline(always)]
     unsafe fn gather(from: [*const f32; LANES]) -> Self {
         // SAFETY: the caller's.
         Self(from.map(|at| unsafe { *at }))

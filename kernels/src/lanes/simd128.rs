@@ -27,6 +27,16 @@ impl Lanes for Four {
         unsafe { v128_store(at.cast(), self.0) }
     }
     #[inline(always)]
+    unsafe fn load_u16(at: *const u16) -> Self {
+        // SAFETY: the caller's; the load needs no alignment.
+        Self(unsafe { u32x4_load_extend_u16x4(at) })
+    }
+    #[inline(always)]
+    unsafe fn store_u16(self, at: *mut u16) {
+        // SAFETY: the caller's; the store needs no alignment.
+        unsafe { v128_store64_lane::<0>(u16x8_narrow_i32x4(self.0, self.0), at.cast()) }
+    }
+    #[inline(always)]
     unsafe fn gather(from: [*const f32; LANES]) -> Self {
         let [a, b, c, d] = from.map(|at| at.cast::<u32>());
         // SAFETY: the caller's.

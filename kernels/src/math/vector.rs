@@ -52,7 +52,7 @@ pub fn expm1_of_negative<V: Lanes>(x: V) -> V {
     let rounded = x.mul(V::splat(LOG2_E)).add(V::splat(EXPM1_ROUNDER));
     let n = rounded.sub(V::splat(EXPM1_ROUNDER));
     let r = x.sub(n.mul(V::splat(LN_2_HIGH))).sub(n.mul(V::splat(LN_2_LOW)));
-    let sum = polynomial(r, &EXP).mul(r).mul(r).add(r);
+    let sum = polynomial(r, &EXPM1).mul(r).mul(r).add(r);
     let scale = rounded.shl_bits(23);
     sum.mul(scale).add(scale.sub(V::splat(1.0)))
 }

@@ -147,13 +147,7 @@ fn power(x: f64, y: f64) -> f32 {
     let log2 = exponent as f64 + s * LOG2.iter().rev().fold(0.0, |sum, coefficient| sum * z + coefficient);
     let product = y * log2;
     // Beyond these f32 has neither finite nor nonzero values.
-    let scaled = if product < -160.0 {
-        -160.0
-    } else if product > 160.0 {
-        160.0
-    } else {
-        product
-    };
+    let scaled = product.clamp(-160.0, 160.0);
     let rounded = scaled + ROUNDER;
     let n = rounded - ROUNDER;
     let t = scaled - n;

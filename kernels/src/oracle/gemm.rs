@@ -29,6 +29,9 @@ const SHAPES: &[(usize, usize, usize)] = &[
     (8, 31, 60),
     (13, 47, 24),
     (6, 27, 16),
+    (6, 27, 61),
+    (5, 27, 3),
+    (3, 27, 12),
     (17, 48, 20),
     (11, 95, 12),
     (10, 16, 8),
@@ -105,16 +108,50 @@ pub fn check(seed: u64) -> Result<u32, String> {
                             residual: epilogue.residual.map(|residual| MatrixRef::new(residual.row(row), 1, n)),
                             ..epilogue
                         };
+                        let expected = &reference[row * c_stride..][..n];
                         let mut output = vec![SENTINEL; n];
                         let cut = numbers.below(n / PANEL_COLUMNS + 1) * PANEL_COLUMNS;
-                        for columns in [cut..n, 0..cut] {
-                            body(a.row(row), packed.view(), &epilogue, columns, &mut output);
-                        }
-                        equal_bits("gemv", name, case, &reference[row * c_stride..][..n], &output)?;
+                        // In either order: a range leaves the other's columns alone.
+                        let ranges = [cut..n, 0..cut];
+                        let [first, second] =
+                            if row % 2 == 0 { [0, 1] } else { [1, 0] }.map(|index| ranges[index].clone());
+                        body(a.row(row), packed.view(), &epilogue, first.clone(), &mut output);
+                        equal_bits("gemv", name, case, &expected[first.clone()], &output[first])?;
+                        let untouched = vec![SENTINEL; second.len()];
+                        equal_bits("gemv", name, case, &untouched, &output[second.clone()])?;
+                        body(a.row(row), packed.view(), &epilogue, second, &mut output);
+                        equal_bits("gemv", name, case, expected, &output)?;
                         checked += 1;
                     }
                 }
             }
+        }
+    }
+    checked += check_heights(&mut numbers)?;
+    Ok(checked)
+}
+
+/// A row has the same bits in products of 1, 2, 7 and 64 rows, whatever they have in common.
+fn check_heights(numbers: &mut Numbers) -> Result<u32, String> {
+    let (k, n) = (331, 107);
+    let (a, b, bias) = (numbers.floats(64 * k), numbers.floats(k * n), numbers.floats(n));
+    let b = MatrixRef::new(&b, k, n);
+    let packed = PackedMatrix::from_rows(b);
+    let epilogue = Epilogue { bias: Some(&bias), ..Epilogue::NONE };
+    let mut reference = vec![0.0; 64 * n];
+    gemm::gemm(MatrixRef::new(&a, 64, k), packed.view(), &epilogue, 0..64, &mut MatrixMut::new(&mut reference, 64, n));
+    let mut checked = 0;
+    for m in [1, 2, 7, 64] {
+        for first in [0, 64 - m] {
+            let a = MatrixRef::new(&a[first * k..], m, k);
+            let case = format!("rows {first}.. of 64, {m} at a time");
+            let expected = &reference[first * n..][..m * n];
+            let mut output = vec![SENTINEL; m * n];
+            gemm::gemm(a, packed.view(), &epilogue, 0..m, &mut MatrixMut::new(&mut output, m, n));
+            equal_bits("gemm", "selected", &case, expected, &output)?;
+            gemm::gemm_unpacked(a, b, &epilogue, 0..m, &mut MatrixMut::new(&mut output, m, n));
+            equal_bits("gemm_unpacked", "selected", &case, expected, &output)?;
+            checked += 2;
         }
     }
     Ok(checked)

@@ -4,10 +4,12 @@
 //! without, calls it inside Wasm. A family of kernels has a file here and a line in [`FAMILIES`].
 
 mod blockwise;
+mod cast;
 mod conv;
 mod copy;
 mod depthwise;
 mod gemm;
+mod gemm_nt;
 mod image;
 mod int8;
 mod norm;
@@ -16,7 +18,10 @@ mod pool;
 mod qconv;
 mod quantise;
 mod reduce;
+mod rotary;
 mod softmax;
+mod typed;
+mod winograd;
 
 /// Compares a family's bodies on inputs made from a seed. Tells how many comparisons were made, or the first value that
 /// differs.
@@ -24,20 +29,25 @@ pub type Check = fn(seed: u64) -> Result<u32, String>;
 
 /// Every family of kernels.
 pub const FAMILIES: &[(&str, Check)] = &[
+    ("cast", cast::check),
     ("blockwise", blockwise::check),
     ("conv", conv::check),
     ("copy", copy::check),
     ("depthwise", depthwise::check),
     ("gemm", gemm::check),
+    ("gemm_nt", gemm_nt::check),
     ("image", image::check),
     ("norm", norm::check),
     ("pointwise", pointwise::check),
     ("pool", pool::check),
     ("reduce", reduce::check),
+    ("rotary", rotary::check),
     ("softmax", softmax::check),
+    ("typed", typed::check),
     ("int8", int8::check),
     ("qconv", qconv::check),
     ("quantise", quantise::check),
+    ("winograd", winograd::check),
 ];
 
 /// Checks every family and tells the comparisons made in each.

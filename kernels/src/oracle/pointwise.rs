@@ -61,7 +61,7 @@ const SHAPES: &[(&[usize], &[&[usize]])] = &[
 
 pub fn check(seed: u64) -> Result<u32, String> {
     let mut numbers = Numbers::new(seed);
-    Ok(functions(&mut numbers)? + chains(&mut numbers)?)
+    Ok(functions(&mut numbers)? + chains(&mut numbers)? + far_apart(&mut numbers)?)
 }
 
 /// Numbers of every exponent and both signs, with the special ones.
@@ -171,6 +171,34 @@ fn chains(numbers: &mut Numbers) -> Result<u32, String> {
             }
             checked += 2;
         }
+    }
+    Ok(checked)
+}
+
+/// Rows of the operands that are far from each other, or overlap.
+fn far_apart(numbers: &mut Numbers) -> Result<u32, String> {
+    let shape = [3, 2, 70];
+    let data = numbers.wild_floats(300_000);
+    let mut checked = 0;
+    for (first, second) in [(100_003, 50_001), (1, 140_000), (0, 0), (70, 1)] {
+        let operand = |strides: [usize; 3]| Operand::strided(&data, &strides, &shape).map_err(|e| e.to_string());
+        let input = operand([first, second, 1])?;
+        let steps = [
+            Step::Binary(Binary::Mul, operand([second, first, 1])?),
+            Step::Binary(Binary::Add, operand([first, 0, 0])?),
+            Step::Unary(Unary::Silu),
+            Step::Binary(Binary::Mul, operand([0, first, 1])?),
+        ];
+        let mut reference = [0.0; 420];
+        pointwise::naive::run(&shape, input, &steps, &mut reference);
+        let chain = Chain::new(&shape, input, &steps).map_err(|e| e.to_string())?;
+        let mut output = [9.0; 420];
+        pointwise::portable::run(&chain, 0..420, &mut output);
+        let case = format!("strides {first}, {second}");
+        equal_bits("chain", "portable", &case, &reference, &output)?;
+        chain.run(0..420, &mut output);
+        equal_bits("chain", "selected", &case, &reference, &output)?;
+        checked += 2;
     }
     Ok(checked)
 }

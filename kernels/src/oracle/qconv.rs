@@ -85,9 +85,9 @@ fn check_depthwise(numbers: &mut Numbers, window: &Window, channels: usize) -> R
     let bias: Vec<i32> = (0..channels).map(|_| numbers.next() as i32 >> 16).collect();
     let requantise = Requantise {
         multipliers: &multipliers,
-        bias: (channels % 2 == 0).then_some(&bias[..]),
+        bias: channels.is_multiple_of(2).then_some(&bias[..]),
         low: -128,
-        high: if channels % 3 == 0 { 0 } else { 127 },
+        high: if channels.is_multiple_of(3) { 0 } else { 127 },
     };
     let outputs = window.output_pixels() * channels;
     let mut reference = vec![-7; outputs];
@@ -95,7 +95,8 @@ fn check_depthwise(numbers: &mut Numbers, window: &Window, channels: usize) -> R
     let cut = numbers.below(window.output[0] + 1);
     let case = format!("{window:?}, {channels} channels, cut at {cut}");
     for (name, body) in [("portable", portable::depthwise as Depthwise), ("selected", qconv::depthwise)] {
-        for cuts in [vec![0..window.output[0]], vec![cut..window.output[0], 0..cut]] {
+        let whole = 0..window.output[0];
+        for cuts in [[whole, 0..0], [cut..window.output[0], 0..cut]] {
             let mut output = vec![-7; outputs];
             for rows in cuts {
                 body(&input, window, weights, requantise, rows, &mut output);
@@ -124,7 +125,7 @@ fn check_depthwise(numbers: &mut Numbers, window: &Window, channels: usize) -> R
 
 fn check_gather(numbers: &mut Numbers, window: &Window, channels: usize, variant: usize) -> Result<u32, String> {
     let input = centred(numbers, window.input_pixels() * channels);
-    let range = if variant % 2 == 0 { 0..channels } else { channels / 3..channels / 2 };
+    let range = if variant.is_multiple_of(2) { 0..channels } else { channels / 3..channels / 2 };
     let k = window.taps() * range.len();
     let stride = int8::padded_inner(k).max(8) + variant % 3 * 8;
     let first = numbers.below(window.output_pixels() + 1);

@@ -16,6 +16,20 @@ pub fn check(seed: u64) -> Result<u32, String> {
             checked += check_centred(&mut numbers, &input)?;
         }
     }
+    for (rows, columns) in [(0, 1), (1, 1), (3, 4), (5, 7), (16, 16), (9, 33)] {
+        for kind in [0, 3] {
+            let (input, start) = (floats(&mut numbers, rows * columns, kind), vec![0.25; columns]);
+            let run = |body: fn(&[f32], &mut [f32])| {
+                let mut magnitudes = start.clone();
+                body(&input, &mut magnitudes);
+                magnitudes
+            };
+            let (reference, case) = (run(naive::column_magnitudes), format!("{rows} x {columns}"));
+            equal_bits("column_magnitudes", "portable", &case, &reference, &run(portable::column_magnitudes))?;
+            equal_bits("column_magnitudes", "selected", &case, &reference, &run(quantise::column_magnitudes))?;
+            checked += 2;
+        }
+    }
     // Outer, channels and inner parts: runs, channels last, and neither.
     for (outer, channels, inner) in
         [(1, 1, 40), (3, 1, 1), (2, 3, 16), (2, 5, 35), (3, 16, 1), (2, 37, 1), (2, 7, 1), (1, 20, 3), (0, 4, 4)]
@@ -134,7 +148,7 @@ fn check_grid<T: Integer + PartialEq + std::fmt::Debug>(
     let input = floats(numbers, length, kind);
     let scales: Vec<f32> = numbers.floats(channels).iter().map(|value| value.abs() * 2.0).collect();
     let zero_points: Vec<i32> = (0..channels).map(|_| numbers.below(256) as i32 + least).collect();
-    let zero_points = if kind % 2 == 0 { &zero_points[..] } else { &[] };
+    let zero_points = if kind.is_multiple_of(2) { &zero_points[..] } else { &[] };
     let grid = Grid { scales: &scales, zero_points, inner };
     let case = format!("{outer} x {channels} x {inner}, {} zero points", zero_points.len());
     let quantized = |body: fn(&[f32], Grid<'_>, &mut [T])| {

@@ -69,7 +69,7 @@ impl<'a> Operand<'a> {
 
     /// The output's own elements before the chain runs: as its input, a chain in place.
     pub fn in_place(shape: &[usize]) -> Result<Self, ShapeError> {
-        Ok(Self { data: Data::Output, strides: row_major(shape, shape)? })
+        Ok(Self { data: Data::Output, strides: broadcast_strides(shape, shape)? })
     }
 
     /// A row-major tensor of the output's shape.
@@ -79,7 +79,7 @@ impl<'a> Operand<'a> {
 
     /// A row-major tensor of shape `dims`, broadcast to the output's shape by the rules of ONNX and NumPy.
     pub fn broadcast(data: &'a [f32], dims: &[usize], shape: &[usize]) -> Result<Self, ShapeError> {
-        let strides = row_major(dims, shape)?;
+        let strides = broadcast_strides(dims, shape)?;
         Self::strided(data, &strides[..shape.len()], shape)
     }
 
@@ -118,8 +118,9 @@ impl<'a> Operand<'a> {
     }
 }
 
-/// Strides of a row-major tensor of shape `dims`, aligned to the last dimensions of `shape`.
-fn row_major(dims: &[usize], shape: &[usize]) -> Result<[usize; MAX_RANK], ShapeError> {
+/// Strides of a row-major tensor of shape `dims`, one for each dimension of `shape`, with whose last ones its own are
+/// aligned; 0 where it is broadcast.
+pub fn broadcast_strides(dims: &[usize], shape: &[usize]) -> Result<[usize; MAX_RANK], ShapeError> {
     if shape.len() > MAX_RANK || dims.len() > shape.len() {
         return Err(ShapeError::Rank { rank: shape.len().max(dims.len()) });
     }
@@ -416,7 +417,7 @@ impl<'a> Chain<'a> {
         let columns = self.grid.columns.max(1);
         let rows = range.len().div_ceil(columns).max(1);
         let each = range.len().div_ceil(rows);
-        let per_row = estimate::ROW * self.steps.max(1) as u64;
+        let per_row = estimate::ROW + estimate::ROW_STEP * self.steps as u64;
         let passes = passes[..count].iter().map(|wired| estimate::segments(wired.pass, rows, each)).sum::<u64>();
         estimate::CHAIN + rows as u64 * per_row + passes
     }

@@ -87,7 +87,7 @@ unsafe fn block<V: Lanes, F: Function, const N: usize>(
     }
 }
 
-/// Functions up to this cost are unrolled sixteen times and four times, dearer ones four times.
+/// Functions up to this cost are unrolled sixteen times and four times, dearer ones eight times.
 pub const CHEAP: u64 = 24;
 /// Functions up to this cost are unrolled thirty-two times and eight times.
 pub const CHEAPEST: u64 = 12;
@@ -102,15 +102,12 @@ pub unsafe fn body<V: Lanes, F: Function>(segment: &Segment, parameters: &[f32; 
     let mut last = [0.0; LANES];
     if elements < LANES {
         let mut padded = [[0.0; LANES]; 1 + STREAMS];
-        for index in 0..elements {
-            // SAFETY: the caller's: `index` is below `elements`.
-            unsafe {
-                padded[0][index] = *value.add(index);
-                if F::STREAMS > 0 {
-                    padded[1][index] = *stream.add(index);
-                }
-                if F::STREAMS > 1 {
-                    padded[2][index] = *second.add(index);
+        let used = [true, F::STREAMS > 0, F::STREAMS > 1];
+        for ((padded, from), used) in padded.iter_mut().zip([value, stream, second]).zip(used) {
+            if used {
+                for (index, place) in padded.iter_mut().take(elements).enumerate() {
+                    // SAFETY: the caller's: `index` is below `elements`.
+                    *place = unsafe { *from.add(index) };
                 }
             }
         }
@@ -152,7 +149,7 @@ pub unsafe fn body<V: Lanes, F: Function>(segment: &Segment, parameters: &[f32; 
         } else if F::COST <= CHEAP {
             blocks!(16 4);
         } else {
-            blocks!(4);
+            blocks!(8);
         }
         blocks!(1);
         if rest > 0 {

@@ -11,8 +11,10 @@ const LAST: u64 = 60;
 
 /// Instructions of preparing a chain's run.
 pub const CHAIN: u64 = 900;
-/// Instructions of finding a row's operands, per step.
-pub const ROW: u64 = 160;
+/// Instructions of finding a row's operands.
+pub const ROW: u64 = 190;
+/// The same, per step.
+pub const ROW_STEP: u64 = 90;
 
 /// `segments` runs of `pass`, each over `elements`.
 pub fn segments(pass: Pass, segments: usize, elements: usize) -> u64 {
@@ -22,7 +24,7 @@ pub fn segments(pass: Pass, segments: usize, elements: usize) -> u64 {
     } else if pass.cost <= CHEAP {
         (16, 4)
     } else {
-        (4, 4)
+        (8, 8)
     };
     let blocks = vectors / large + vectors % large / small + vectors % small;
     let last = if rest > 0 { LAST + pass.cost } else { 0 };

@@ -60,25 +60,25 @@ functions! {
     Ceil(0, 0, 6) |x, _p, _s| x.ceil();
     Round(0, 0, 6) |x, _p, _s| x.nearest();
     Trunc(0, 0, 6) |x, _p, _s| x.trunc();
-    Exp(0, 0, 72) |x, _p, _s| math::exp(x);
-    Log(0, 0, 120) |x, _p, _s| math::log(x);
-    Erf(0, 0, 95) |x, _p, _s| math::erf(x);
-    Tanh(0, 0, 80) |x, _p, _s| math::tanh(x);
-    Sigmoid(0, 0, 88) |x, _p, _s| math::sigmoid(x);
-    Gelu(0, 0, 100) |x, _p, _s| math::gelu(x);
-    GeluTanh(0, 0, 100) |x, _p, _s| math::gelu_tanh(x);
-    Silu(0, 0, 88) |x, _p, _s| math::silu(x);
-    Softplus(0, 0, 200) |x, _p, _s| math::softplus(x);
+    Exp(0, 0, 71) |x, _p, _s| math::exp(x);
+    Log(0, 0, 132) |x, _p, _s| math::log(x);
+    Erf(0, 0, 88) |x, _p, _s| math::erf(x);
+    Tanh(0, 0, 75) |x, _p, _s| math::tanh(x);
+    Sigmoid(0, 0, 85) |x, _p, _s| math::sigmoid(x);
+    Gelu(0, 0, 94) |x, _p, _s| math::gelu(x);
+    GeluTanh(0, 0, 98) |x, _p, _s| math::gelu_tanh(x);
+    Silu(0, 0, 86) |x, _p, _s| math::silu(x);
+    Softplus(0, 0, 231) |x, _p, _s| math::softplus(x);
     Softsign(0, 0, 20) |x, _p, _s| x.div(x.abs().add(V::splat(1.0)));
-    Mish(0, 0, 110) |x, _p, _s| math::mish(x);
-    HardSwish(0, 0, 18) |x, _p, _s| math::hard_swish(x);
+    Mish(0, 0, 99) |x, _p, _s| math::mish(x);
+    HardSwish(0, 0, 21) |x, _p, _s| math::hard_swish(x);
     // The zero is a parameter, lest it be compiled into a comparison and a selection.
     Relu(1, 0, 6) |x, p, _s| x.at_least(p[0]);
     Clamp(2, 0, 8) |x, p, _s| math::clamp(x, p[0], p[1]);
-    LeakyRelu(1, 0, 14) |x, p, _s| below_zero(x).select(x.mul(p[0]), x);
-    Elu(1, 0, 90) |x, p, _s| elu(x, p[0]);
-    Selu(2, 0, 93) |x, p, _s| elu(x, p[0]).mul(p[1]);
-    Celu(1, 0, 100) |x, p, _s| below_zero(x).select(math::expm1_of_negative(x.div(p[0])).mul(p[0]), x);
+    LeakyRelu(1, 0, 13) |x, p, _s| below_zero(x).select(x.mul(p[0]), x);
+    Elu(1, 0, 94) |x, p, _s| elu(x, p[0]);
+    Selu(2, 0, 97) |x, p, _s| elu(x, p[0]).mul(p[1]);
+    Celu(1, 0, 106) |x, p, _s| below_zero(x).select(math::expm1_of_negative(x.div(p[0])).mul(p[0]), x);
     ThresholdedRelu(1, 0, 12) |x, p, _s| x.le(p[0]).select(V::splat(0.0), x);
     HardSigmoid(2, 0, 16) |x, p, _s| math::clamp(x.mul(p[0]).add(p[1]), V::splat(0.0), V::splat(1.0));
 
@@ -91,7 +91,7 @@ functions! {
     DivideP(1, 0, 15) |x, p, _s| p[0].div(x);
     MinP(1, 0, 9) |x, p, _s| x.minimum(p[0]);
     MaxP(1, 0, 9) |x, p, _s| x.maximum(p[0]);
-    PReluP(1, 0, 14) |x, p, _s| below_zero(x).select(x.mul(p[0]), x);
+    PReluP(1, 0, 13) |x, p, _s| below_zero(x).select(x.mul(p[0]), x);
 
     // A value and a stream.
     AddS(0, 1, 8) |x, _p, s| x.add(s[0]);
@@ -102,7 +102,7 @@ functions! {
     DivideS(0, 1, 16) |x, _p, s| s[0].div(x);
     MinS(0, 1, 10) |x, _p, s| x.minimum(s[0]);
     MaxS(0, 1, 10) |x, _p, s| x.maximum(s[0]);
-    PReluS(0, 1, 15) |x, _p, s| below_zero(x).select(x.mul(s[0]), x);
+    PReluS(0, 1, 14) |x, _p, s| below_zero(x).select(x.mul(s[0]), x);
 
     // Scale and shift: batch normalisation, dequantised activations, scale and mask.
     MulPAddP(2, 0, 10) |x, p, _s| x.mul(p[0]).add(p[1]);
@@ -127,13 +127,13 @@ functions! {
     MulSAddSClamp(2, 2, 16) |x, p, s| math::clamp(x.mul(s[0]).add(s[1]), p[0], p[1]);
 
     // Biased activations.
-    AddSGelu(0, 1, 105) |x, _p, s| math::gelu(x.add(s[0]));
-    AddSGeluTanh(0, 1, 105) |x, _p, s| math::gelu_tanh(x.add(s[0]));
-    AddSSilu(0, 1, 92) |x, _p, s| math::silu(x.add(s[0]));
+    AddSGelu(0, 1, 99) |x, _p, s| math::gelu(x.add(s[0]));
+    AddSGeluTanh(0, 1, 103) |x, _p, s| math::gelu_tanh(x.add(s[0]));
+    AddSSilu(0, 1, 91) |x, _p, s| math::silu(x.add(s[0]));
 
     // Gated linear units.
-    SiluMulS(0, 1, 92) |x, _p, s| math::silu(x).mul(s[0]);
-    SigmoidMulS(0, 1, 92) |x, _p, s| math::sigmoid(x).mul(s[0]);
-    GeluMulS(0, 1, 105) |x, _p, s| math::gelu(x).mul(s[0]);
-    GeluTanhMulS(0, 1, 105) |x, _p, s| math::gelu_tanh(x).mul(s[0]);
+    SiluMulS(0, 1, 91) |x, _p, s| math::silu(x).mul(s[0]);
+    SigmoidMulS(0, 1, 90) |x, _p, s| math::sigmoid(x).mul(s[0]);
+    GeluMulS(0, 1, 99) |x, _p, s| math::gelu(x).mul(s[0]);
+    GeluTanhMulS(0, 1, 103) |x, _p, s| math::gelu_tanh(x).mul(s[0]);
 }

@@ -28,8 +28,10 @@ mod estimate;
 mod fused;
 pub mod naive;
 pub(crate) mod row;
+#[cfg(test)]
+mod tests;
 
-pub use chain::{Chain, Operand, ShapeError};
+pub use chain::{Chain, Operand, ShapeError, broadcast_strides};
 
 /// Most dimensions of a shape.
 pub const MAX_RANK: usize = 8;

@@ -49,7 +49,7 @@ fn pool_row(
             continue;
         };
         let mut area = Area {
-            from: input.row(source_row * window.input[1] + source_column).as_ptr(),
+            from: input.data[(source_row * window.input[1] + source_column) * input.stride..].as_ptr(),
             rows: rows.len(),
             columns: columns.len(),
             column_step: column_step * size_of::<f32>(),
@@ -89,7 +89,6 @@ fn pool_row(
 }
 
 /// The pixels under a window, and where their result goes. Steps are in bytes and wrap.
-#[repr(C)]
 #[derive(Clone, Copy)]
 struct Area {
     from: *const f32,

@@ -10,7 +10,8 @@ pub(crate) const CHANNEL_GROUP: usize = 8;
 /// Taps are paired down the columns, so that a dot product takes two rows of the input. Weights are in the order
 /// `[group of 8 channels][start][column of the kernel][pair of rows][half of the group][channel][row of the pair]`: start 0
 /// pairs rows (0, 1), (2, 3) ..., start 1 pairs (none, 0), (1, 2) ..., for the second of two output rows that share the
-/// input's pairs. What is no row of the kernel is 0.
+/// input's pairs. What is no row of the kernel is 0. If there are more than 8 channels but no multiple of 8, the last group
+/// is the last 8 channels, some of which are then in two groups; if there are fewer, the rest of the group is 0.
 #[derive(Clone, Copy, Debug)]
 pub struct DepthwiseWeights<'a> {
     packed: &'a [i16],
@@ -47,20 +48,28 @@ impl<'a> DepthwiseWeights<'a> {
         self.kernel
     }
 
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
     pub(crate) fn packed(&self) -> &'a [i16] {
         self.packed
     }
 
-    pub(crate) fn index(kernel: [usize; 2], channel: usize, start: usize, tap: (usize, usize)) -> usize {
+    /// The first channel of a group.
+    pub(crate) fn first_channel(channels: usize, group: usize) -> usize {
+        (group * CHANNEL_GROUP).min(channels.saturating_sub(CHANNEL_GROUP))
+    }
+
+    /// Index of the weight of the channel `lane` of a group.
+    pub(crate) fn index(kernel: [usize; 2], group: usize, lane: usize, start: usize, tap: (usize, usize)) -> usize {
         let (pairs, row) = (Self::pairs(kernel), tap.0 + start);
-        let group = channel / CHANNEL_GROUP;
-        let vector = (((group * 2 + start) * kernel[1] + tap.1) * pairs + row / 2) * 2 + channel % CHANNEL_GROUP / 4;
-        vector * 8 + channel % 4 * 2 + row % 2
+        let vector = (((group * 2 + start) * kernel[1] + tap.1) * pairs + row / 2) * 2 + lane / 4;
+        vector * 8 + lane % 4 * 2 + row % 2
     }
 
     /// One weight.
     pub fn at(&self, channel: usize, tap: (usize, usize)) -> i16 {
-        self.packed[Self::index(self.kernel, channel, 0, tap)]
+        let group = channel / CHANNEL_GROUP;
+        let lane = channel - Self::first_channel(self.channels, group);
+        self.packed[Self::index(self.kernel, group, lane, 0, tap)]
     }
 
     /// # Panics
@@ -82,10 +91,14 @@ pub fn pack_depthwise(
 ) {
     assert_eq!(Some(packed.len()), DepthwiseWeights::packed_len(channels, kernel), "{channels} kernels of {kernel:?}");
     packed.fill(0);
-    for channel in 0..channels {
-        for tap in (0..kernel[0]).flat_map(|row| (0..kernel[1]).map(move |column| (row, column))) {
-            for start in 0..2 {
-                packed[DepthwiseWeights::index(kernel, channel, start, tap)] = weight(channel, tap);
+    for group in 0..channels.div_ceil(CHANNEL_GROUP) {
+        let first = DepthwiseWeights::first_channel(channels, group);
+        for lane in 0..CHANNEL_GROUP.min(channels) {
+            for tap in (0..kernel[0]).flat_map(|row| (0..kernel[1]).map(move |column| (row, column))) {
+                let weight = weight(first + lane, tap);
+                for start in 0..2 {
+                    packed[DepthwiseWeights::index(kernel, group, lane, start, tap)] = weight;
+                }
             }
         }
     }

@@ -22,24 +22,11 @@ pub fn depthwise(
     output: &mut [i16],
 ) {
     check_depthwise(input, window, &weights, &requantise, &rows, output);
-    depthwise_channels(input, window, weights, requantise, rows, 0..weights.channels(), output);
-}
-
-/// Some of the channels, a run of them at a time.
-pub(super) fn depthwise_channels(
-    input: &[i16],
-    window: &Window,
-    weights: DepthwiseWeights<'_>,
-    requantise: Requantise<'_>,
-    rows: Range<usize>,
-    range: Range<usize>,
-    output: &mut [i16],
-) {
     let channels = weights.channels();
     for row in rows {
         for column in 0..window.output[1] {
-            for first in range.clone().step_by(CHANNELS) {
-                let width = (range.end - first).min(CHANNELS);
+            for first in (0..channels).step_by(CHANNELS) {
+                let width = (channels - first).min(CHANNELS);
                 let mut sums = [0i32; CHANNELS];
                 for tap in (0..window.kernel[0]).flat_map(|row| (0..window.kernel[1]).map(move |column| (row, column)))
                 {

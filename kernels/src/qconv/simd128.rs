@@ -220,8 +220,7 @@ pub fn depthwise(
     let span = width.saturating_sub(1).saturating_mul(window.dilation[1]).saturating_add(1);
     let column_values = pairs.saturating_mul(PAIR);
     let fits = span.checked_mul(column_values).is_some_and(|needed| needed <= BUFFER);
-    let whole = channels / CHANNEL_GROUP * CHANNEL_GROUP;
-    if pairs > MOST_PAIRS || width == 0 || !fits || window.input_pixels() == 0 {
+    if channels < CHANNEL_GROUP || pairs > MOST_PAIRS || width == 0 || !fits || window.input_pixels() == 0 {
         return portable::depthwise(input, window, weights, requantise, rows, output);
     }
     // Outputs whose taps the buffer holds at once.
@@ -242,15 +241,13 @@ pub fn depthwise(
             let part = Part { row, rows: count, first, outputs, pairs };
             let columns = part.columns(window, (outputs - 1) * window.stride[1] + span);
             buffer.pad(columns, pairs);
-            for channel in (0..whole).step_by(CHANNEL_GROUP) {
+            for group in 0..channels.div_ceil(CHANNEL_GROUP) {
+                let channel = DepthwiseWeights::first_channel(channels, group);
                 part.fill(input, &sources, channels, channel, columns, &mut buffer);
                 let grid = Grid::new(&requantise, channel);
-                part.compute(window, &weights, &grid, channel, &buffer, output);
+                part.compute(window, &weights, &grid, group, &buffer, output);
             }
         }
-    }
-    if whole < channels {
-        portable::depthwise_channels(input, window, weights, requantise, rows, whole..channels, output);
     }
 }
 
@@ -339,12 +336,13 @@ impl Part {
         window: &Window,
         weights: &DepthwiseWeights<'_>,
         grid: &Grid,
-        channel: usize,
+        group: usize,
         buffer: &Buffer,
         output: &mut [i16],
     ) {
         let (pairs, channels, width) = (self.pairs, weights.channels(), window.kernel[1]);
-        let group = DepthwiseWeights::index(window.kernel, channel, 0, (0, 0));
+        let channel = DepthwiseWeights::first_channel(channels, group);
+        let group = DepthwiseWeights::index(window.kernel, group, 0, 0, (0, 0));
         let mut outputs = [std::ptr::null_mut(); 2];
         for (row, place) in outputs.iter_mut().enumerate().take(self.rows) {
             let pixel = (self.row + row) * window.output[1] + self.first;
@@ -367,6 +365,8 @@ impl Part {
                 (3, 2, 2, 1) => taps::<3, 2, 2>(&columns, grid),
                 (5, 3, 1, 1) => taps::<5, 3, 1>(&columns, grid),
                 (5, 3, 2, 1) => taps::<5, 3, 2>(&columns, grid),
+                (7, 4, 1, 1) => taps::<7, 4, 1>(&columns, grid),
+                (7, 4, 2, 1) => taps::<7, 4, 2>(&columns, grid),
                 _ => any_taps(width, apart, pairs, self.rows, &columns, grid),
             }
         }
@@ -442,6 +442,13 @@ unsafe fn copy_runs(from: *const i16, from_step: usize, to: *mut i16, to_step: u
                 copy(std::slice::from_raw_parts(from, length), std::slice::from_raw_parts_mut(to, length));
             } else {
                 let mut at = 0;
+                while at + 32 < length {
+                    let (from, to) = (from.wrapping_add(at), to.wrapping_add(at));
+                    unroll!(V in 4 {
+                        v128_store(to.add(8 * V).cast(), v128_load(from.add(8 * V).cast()));
+                    });
+                    at += 32;
+                }
                 while at + 8 < length {
                     v128_store(to.wrapping_add(at).cast(), v128_load(from.wrapping_add(at).cast()));
                     at += 8;
@@ -577,8 +584,8 @@ pub fn mean(input: &[i16], multiplier: f32, low: i16, high: i16, output: &mut [i
         // SAFETY: the output has 8 values from `channel` on.
         unsafe { v128_store(output.as_mut_ptr().add(channel).cast(), both) };
     }
-    for channel in whole..channels {
+    for (channel, output) in output.iter_mut().enumerate().skip(whole) {
         let sum: i32 = input.iter().skip(channel).step_by(channels).map(|value| i32::from(*value)).sum();
-        output[channel] = ((sum as f32 * multiplier).round_ties_even() as i32).clamp(low.into(), high.into()) as i16;
+        *output = ((sum as f32 * multiplier).round_ties_even() as i32).clamp(low.into(), high.into()) as i16;
     }
 }

@@ -11,7 +11,7 @@ use portable as body;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 use simd128 as body;
 
-pub use body::{dequantize_centred, dynamic_parameters, quantize_centred, row};
+pub use body::{column_magnitudes, dequantize_centred, dynamic_parameters, quantize_centred, row};
 pub use estimate::{Conversion, estimate_instructions};
 
 /// A row whose largest magnitude is below this is quantised to zeros with scale 0: the reciprocal could overflow.
@@ -42,7 +42,10 @@ impl Grid<'_> {
         let zero_points = self.zero_points.len();
         assert!(zero_points == 0 || zero_points == self.scales.len(), "zero points and scales");
         let step = self.scales.len().checked_mul(self.inner);
-        assert!(step.is_some_and(|step| step > 0 && length % step == 0), "{length} values in a grid of {step:?}");
+        assert!(
+            step.is_some_and(|step| step > 0 && length.is_multiple_of(step)),
+            "{length} values in a grid of {step:?}"
+        );
     }
 }
 

@@ -109,6 +109,21 @@ pub fn uncentre<T: Integer>(input: &[i16], zero_point: T, output: &mut [T]) {
     }
 }
 
+/// Raises the magnitude of each column to the largest of the rows of `input`: what scales of weights that are stored
+/// `[inner][column]` are made of, so that they can be quantised by [`quantize_linear`]. A NaN is larger than infinity.
+///
+/// # Panics
+/// If the rows are not whole.
+pub fn column_magnitudes(input: &[f32], magnitudes: &mut [f32]) {
+    assert!(!magnitudes.is_empty() && input.len().is_multiple_of(magnitudes.len()), "rows of {}", magnitudes.len());
+    for row in input.chunks_exact(magnitudes.len()) {
+        for (magnitude, value) in magnitudes.iter_mut().zip(row) {
+            // Magnitudes are ordered as their bits are.
+            *magnitude = f32::from_bits(magnitude.to_bits().max(value.to_bits() & i32::MAX as u32));
+        }
+    }
+}
+
 /// What ONNX DynamicQuantizeLinear derives from the data: scale and zero point.
 ///
 /// With a and b the least and largest value, 0 included: `scale = (b - a) / 255`, or 1 where that is 0;

@@ -327,6 +327,36 @@ pub(super) fn uncentre<T: Integer>(input: &[i16], zero_point: T, output: &mut [T
     stream(input, output, vectors, |input, output| naive::uncentre(input, zero_point, output));
 }
 
+/// See [`naive::column_magnitudes`]. Magnitudes are not negative, so their bits are ordered as i32 too.
+///
+/// # Panics
+/// If the rows are not whole.
+pub fn column_magnitudes(input: &[f32], magnitudes: &mut [f32]) {
+    const STEP: usize = 4;
+    assert!(!magnitudes.is_empty() && input.len().is_multiple_of(magnitudes.len()), "rows of {}", magnitudes.len());
+    let mask = i32x4_splat(i32::MAX);
+    let columns = magnitudes.len();
+    let whole = columns / STEP * STEP;
+    for column in (0..whole).step_by(STEP) {
+        let place = magnitudes[column..column + STEP].as_mut_ptr();
+        // SAFETY: four values of `magnitudes`, and of each row of the input.
+        unsafe {
+            let mut largest = v128_load(place.cast());
+            let mut from = input.as_ptr().wrapping_add(column);
+            for _ in 0..input.len() / columns {
+                largest = i32x4_max(largest, v128_and(v128_load(from.cast()), mask));
+                from = from.wrapping_add(columns);
+            }
+            v128_store(place.cast(), largest);
+        }
+    }
+    if whole < columns {
+        for row in input.chunks_exact(columns) {
+            naive::column_magnitudes(&row[whole..], &mut magnitudes[whole..]);
+        }
+    }
+}
+
 /// See [`naive::dynamic_parameters`].
 pub fn dynamic_parameters(input: &[f32]) -> (f32, u8) {
     let (mut least, mut largest) = (f32x4_splat(0.0), f32x4_splat(0.0));

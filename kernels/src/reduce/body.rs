@@ -121,8 +121,8 @@ pub unsafe fn row<V: Lanes, R: Reduction>(values: *const f32, count: usize, p: f
 pub fn row_cost(count: usize, vector: u64) -> u64 {
     let count = count as u64;
     let (blocks, rest) = (count / 128 + count % 128 / 32 + count % 32 / 8, count % 8);
-    let rest = if rest > 0 { 110 + 8 * rest } else { 0 };
-    60 + count / 8 * 2 * vector + blocks * 36 + rest
+    let rest = if rest > 0 { 50 + 5 * rest } else { 0 };
+    40 + count / 8 * 2 * vector + blocks * 36 + rest
 }
 
 /// Four neighbouring results, `count` elements each, `stride` apart.

@@ -76,10 +76,10 @@ pub fn estimate_instructions(kind: Reduce, axes: Axes, results: usize) -> u64 {
     };
     let (reduced, results) = (axes.reduced as u64, results as u64);
     if axes.inner == 1 {
-        return 60 + results * (body::row_cost(reduced as usize, vector) + 60);
+        return 60 + results * (body::row_cost(reduced as usize, vector) + 55);
     }
     let vectors = results.div_ceil(axes.inner as u64) * (axes.inner as u64).min(results).div_ceil(4);
-    60 + vectors * (reduced * (vector + 8) + 150)
+    60 + vectors * (reduced * (vector + 7) + 75)
 }
 
 /// Bodies for any target.

@@ -138,5 +138,5 @@ pub fn estimate(softmax: &Softmax, rows: usize) -> u64 {
     let exponentials = columns as u64 / 8 * 136 + blocks * 44 + if rest > 0 { 280 + 20 * rest } else { 0 };
     let last = pointwise::cost(if softmax.log { 10 } else { 7 }, columns);
     let maximum = reduce::row_cost(columns, 3);
-    100 + rows as u64 * (160 + prepared + maximum + exponentials + last)
+    100 + rows as u64 * (210 + prepared + maximum + exponentials + last)
 }

@@ -2,12 +2,17 @@
 
 use crate::error::usage;
 use anyhow::{Context, Result, anyhow};
+use candid::Principal;
 use ic_agent::Identity;
-use ic_agent::identity::{AnonymousIdentity, BasicIdentity, Prime256v1Identity, Secp256k1Identity};
+use ic_agent::identity::{
+    AnonymousIdentity, BasicIdentity, DelegatedIdentity, Delegation, Prime256v1Identity, Secp256k1Identity,
+    SignedDelegation,
+};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 const ANONYMOUS: &str = "anonymous";
 
@@ -90,9 +95,71 @@ fn from_icp(name: &str, store: &Path) -> Option<Result<Arc<dyn Identity>>> {
     let field = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default();
     Some(match (field("kind"), field("format")) {
         (ANONYMOUS, _) => Ok(Arc::new(AnonymousIdentity) as Arc<dyn Identity>),
-        ("pem", "plaintext") => from_pem_file(&store.join("keys").join(format!("{name}.pem"))),
+        ("pem", "plaintext") => from_pem_file(&key_file(store, name)),
+        ("delegation", _) => from_icp_delegation(name, entry, store),
+        ("pending-delegation", _) => {
+            Err(anyhow!("identity {name} of icp has no delegation yet: finish it with `icp identity delegation use`"))
+        }
         _ => exported_by("icp", name),
     })
+}
+
+fn key_file(store: &Path, name: &str) -> PathBuf {
+    store.join("keys").join(format!("{name}.pem"))
+}
+
+/// A session key to which somebody's key delegates, as `icp identity delegation` keeps them.
+fn from_icp_delegation(name: &str, entry: &Value, store: &Path) -> Result<Arc<dyn Identity>> {
+    let storage = entry.get("storage");
+    let field = |key: &str| storage.and_then(|storage| storage.get(key)?.as_str()).unwrap_or_default();
+    if (field("kind"), field("format")) != ("pem", "plaintext") {
+        return Err(anyhow!(
+            "identity {name} of icp is a delegation whose key only icp can unlock: use one stored in plaintext, or a key"
+        ));
+    }
+    let session = from_pem_file(&key_file(store, name))?;
+    let path = store.join("delegations").join(format!("{name}.json"));
+    let read = || delegated(session, &read_json(&path).context("not a JSON file that can be read")?);
+    read().with_context(|| path.display().to_string())
+}
+
+/// The identity of the key that the chain begins with, for which `session` signs.
+fn delegated(session: Arc<dyn Identity>, chain: &Value) -> Result<Arc<dyn Identity>> {
+    let bytes = |value: &Value, key: &str| -> Result<Vec<u8>> {
+        let text = value.get(key).and_then(Value::as_str).with_context(|| format!("no {key}"))?;
+        hex::decode(text).with_context(|| key.to_string())
+    };
+    let now_ns = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+    let links = chain.get("delegations").and_then(Value::as_array).context("no delegations")?;
+    let mut signed = Vec::with_capacity(links.len());
+    for link in links {
+        let delegation = link.get("delegation").context("no delegation")?;
+        let expiration = delegation.get("expiration").and_then(Value::as_str).context("no expiration")?;
+        let expiration = u64::from_str_radix(expiration, 16).context("expiration")?;
+        if u128::from(expiration) <= now_ns {
+            return Err(anyhow!("the delegation has expired: ask for another with `icp identity delegation request`"));
+        }
+        let targets = match delegation.get("targets").and_then(Value::as_array) {
+            None => None,
+            Some(targets) => Some(targets.iter().map(target).collect::<Result<Vec<_>>>()?),
+        };
+        let pubkey = bytes(delegation, "pubkey")?;
+        signed.push(SignedDelegation {
+            delegation: Delegation { pubkey, expiration, targets, permissions: None },
+            signature: bytes(link, "signature")?,
+        });
+    }
+    Ok(Arc::new(DelegatedIdentity::new_unchecked(bytes(chain, "publicKey")?, Box::new(session), signed)))
+}
+
+/// A canister that a delegation is limited to: its id as text or as hexadecimal bytes.
+fn target(value: &Value) -> Result<Principal> {
+    let text = value.as_str().context("a target that is no text")?;
+    if let Ok(principal) = Principal::from_text(text) {
+        return Ok(principal);
+    }
+    let bytes = hex::decode(text).with_context(|| format!("target {text}"))?;
+    Principal::try_from_slice(&bytes).with_context(|| format!("target {text}"))
 }
 
 /// `None` when the store has no such folder.

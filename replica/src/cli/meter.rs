@@ -161,7 +161,7 @@ fn as_query(wasm: &[u8], method: &str) -> anyhow::Result<Vec<u8>> {
             for export in reader {
                 let export = export?;
                 let name = if export.name == old { new.as_str() } else { export.name };
-                exports.export(name, export.kind.try_into()?, export.index);
+                exports.export(name, export.kind.into(), export.index);
             }
             module.section(&exports);
         } else if let Some((id, range)) = payload.as_section() {

@@ -1,7 +1,10 @@
-//! The binary's commands: `replica start`, `replica meter`, and the PocketIC server's own command line.
+//! The binary's commands: `replica start`, `replica meter`, and the command lines of the PocketIC server and of icp's
+//! network launcher.
 
+pub mod launcher;
 pub mod meter;
 pub mod pocketic;
+mod serving;
 mod shutdown;
 pub mod start;
 

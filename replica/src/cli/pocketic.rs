@@ -14,7 +14,16 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 /// The server version that this one stands in for; `--version` prints it, and the crate checks it.
-pub const VERSION: &str = "16.1.0";
+const VERSION: &str = "16.1.0";
+
+/// Names another version: an older `pocket-ic` crate, as in `canbench`, accepts only its own server's, though it speaks
+/// to this one as well.
+const VERSION_VARIABLE: &str = "REPLICA_POCKET_IC_VERSION";
+
+/// What `--version` prints.
+pub fn version() -> String {
+    std::env::var(VERSION_VARIABLE).unwrap_or_else(|_| VERSION.to_string())
+}
 
 /// Seconds without requests after which the server ends by itself.
 const DEFAULT_TTL_S: u64 = 60;

@@ -1,15 +1,11 @@
 //! `replica start`: a network on a port.
 
-use super::shutdown;
+use super::serving;
 use crate::doors::network::{Network, NetworkConfig, wall_clock_ns};
 use crate::doors::pocketic::DEFAULT_DOMAIN;
-use crate::doors::{network_router, without_delay};
 use crate::subnet::SubnetConfig;
-use anyhow::Context;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
-use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use std::path::PathBuf;
 
 /// Options of `replica start`.
 #[derive(clap::Args, Clone, Debug)]
@@ -23,6 +19,9 @@ pub struct Arguments {
     /// Seed of the network's keys, 64 hexadecimal digits; without it the keys are always the same.
     #[arg(long, value_parser = parse_seed)]
     pub seed: Option<[u8; 32]>,
+    /// Folder to keep the network's state in; without it the state is gone when the process ends.
+    #[arg(long)]
+    pub state_dir: Option<PathBuf>,
     /// Where compiled modules are kept between runs.
     #[arg(long)]
     pub cache_dir: Option<PathBuf>,
@@ -41,71 +40,41 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let network = Network::start(NetworkConfig {
         subnet: SubnetConfig {
             seed: arguments.seed.unwrap_or(super::DEFAULT_SEED),
-            cache_dir: arguments.cache_dir.clone().or_else(super::default_cache_dir),
+            cache_dir: arguments.cache_dir.or_else(super::default_cache_dir),
             start_time_ns: wall_clock_ns(),
             benchmark: false,
+            system_canisters: true,
+            state_dir: arguments.state_dir,
         },
         auto_progress: true,
     })?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let served = runtime.block_on(serve(arguments, network));
-    runtime.shutdown_background();
-    served
-}
-
-async fn serve(arguments: Arguments, network: Network) -> anyhow::Result<()> {
     let address = SocketAddr::new(arguments.bind, arguments.port);
-    let listener = TcpListener::bind(address).await.with_context(|| format!("can't listen on {address}"))?;
-    let address = listener.local_addr()?;
-    let url = format!("http://{address}");
-    let root_key = hex::encode(&network.facts().root_key_der);
-    let subnet = network.facts().subnet_id;
-    let port = address.port();
-    let (stop, stopped) = oneshot::channel::<()>();
-    let router = network_router(network, vec![DEFAULT_DOMAIN.into()]);
-    let mut serving = tokio::spawn(async move {
-        let stopped = async {
-            let _ = stopped.await;
-        };
-        axum::serve(without_delay(listener), router).with_graceful_shutdown(stopped).await
-    });
-    println!(
-        "Embedded Internet Computer replica\n\
-         \x20 url        {url}\n\
-         \x20 canisters  http://<canister>.{DEFAULT_DOMAIN}:{port}\n\
-         \x20 subnet     {subnet}\n\
-         \x20 root key   {root_key}\n\
-         \x20 stop it    Ctrl-C, or kill {}",
-        std::process::id()
-    );
-    if let Some(path) = &arguments.status_file {
-        write_status(path, &serde_json::json!({ "port": port, "root_key": root_key, "url": url }))?;
-    }
-    tokio::select! {
-        ended = &mut serving => ended?.context("the server ended by itself")?,
-        signal = shutdown::signal() => {
-            signal.context("can't wait for signals")?;
-            let _ = stop.send(());
-            // A call that waits for its answer must not hold up the end.
-            let _ = tokio::time::timeout(shutdown::GRACE, serving).await;
+    let status_file = arguments.status_file.clone();
+    let served = serving::run(network, address, vec![DEFAULT_DOMAIN.into()], |network, address| {
+        let url = format!("http://{address}");
+        let root_key = hex::encode(&network.facts().root_key_der);
+        let port = address.port();
+        println!(
+            "Embedded Internet Computer replica\n\
+             \x20 url        {url}\n\
+             \x20 canisters  http://<canister>.{DEFAULT_DOMAIN}:{port}\n\
+             \x20 subnet     {}\n\
+             \x20 root key   {root_key}\n\
+             \x20 stop it    Ctrl-C, or kill {}",
+            network.facts().subnet_id,
+            std::process::id()
+        );
+        match &arguments.status_file {
+            Some(path) => {
+                serving::write_status(path, &serde_json::json!({ "port": port, "root_key": root_key, "url": url }))
+            }
+            None => Ok(()),
         }
-    }
-    if let Some(path) = &arguments.status_file {
+    });
+    if let Some(path) = &status_file {
         let _ = std::fs::remove_file(path);
     }
-    Ok(())
-}
-
-/// Writes the file in one step, so that whoever waits for it never reads half a line.
-fn write_status(path: &Path, status: &serde_json::Value) -> anyhow::Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}", std::process::id()));
-    let temporary = PathBuf::from(name);
-    let write = || {
-        std::fs::write(&temporary, format!("{status}\n"))?;
-        std::fs::rename(&temporary, path)
-    };
-    write().with_context(|| format!("can't write the status file {}", path.display()))
+    served
 }
 
 #[cfg(test)]

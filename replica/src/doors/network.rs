@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use candid::Principal;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::oneshot;
 
 /// Jobs that may wait for the thread; an ingress message of 2 MiB in each would be 1 GiB.
@@ -22,6 +22,10 @@ const MAX_IDLE: Duration = Duration::from_secs(1);
 
 /// And the shortest after a round that had nothing to do: a timer that is due may belong to a canister that can't run.
 const MIN_IDLE: Duration = Duration::from_millis(1);
+
+/// How long after a save the next one may come: this, or so many times what the last one took.
+const SAVE_INTERVAL: Duration = Duration::from_secs(5);
+const SAVE_PAUSE_FACTOR: u32 = 20;
 
 /// How to start a network.
 #[derive(Clone, Debug)]
@@ -103,6 +107,9 @@ pub struct Host {
     next_round_ns: Option<u64>,
     /// There may be something to execute.
     has_work: bool,
+    /// Messages were executed since the last save.
+    is_unsaved: bool,
+    next_save: Instant,
 }
 
 /// Nanoseconds since 1970 by this machine's clock.
@@ -141,6 +148,8 @@ impl Network {
                 rounds: 0,
                 next_round_ns: None,
                 has_work: true,
+                is_unsaved: false,
+                next_save: Instant::now() + SAVE_INTERVAL,
             };
             host.publish_time();
             if started.send(Ok(facts)).is_ok() {
@@ -284,9 +293,28 @@ impl Host {
         let summary = self.subnet.execute_round();
         self.rounds += 1;
         self.has_work = !summary.idle;
+        self.is_unsaved |= summary.messages > 0;
         self.publish_time();
         self.answer_finished_calls();
         summary
+    }
+
+    /// Writes the state to its folder, if it has one.
+    pub fn save(&mut self) -> anyhow::Result<()> {
+        let started = Instant::now();
+        let saved = self.subnet.save();
+        self.is_unsaved = false;
+        self.next_save = Instant::now() + SAVE_INTERVAL.max(started.elapsed() * SAVE_PAUSE_FACTOR);
+        saved
+    }
+
+    /// Saves now and then while nothing is to be executed, so that a network that is killed loses little.
+    fn save_if_due(&mut self) {
+        if self.is_unsaved && !self.has_work && self.subnet.has_state_dir() && Instant::now() >= self.next_save {
+            if let Err(error) = self.save() {
+                eprintln!("the state is not saved: {error:#}");
+            }
+        }
     }
 
     /// Sends a certificate of the message's status to `receiver` as soon as it is replied to or rejected.
@@ -337,6 +365,7 @@ impl Host {
             if self.auto_progress() && self.has_work {
                 self.round();
             }
+            self.save_if_due();
         }
     }
 

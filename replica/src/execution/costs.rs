@@ -307,7 +307,7 @@ pub fn operator_instructions(operator: &Operator<'_>, memory64: bool) -> u64 {
         | V128Load32Splat { .. } | V128Load64Splat { .. } | V128Load32Zero { .. } | V128Load64Zero { .. }
         | V128Store { .. } | V128Load8Lane { .. } | V128Load16Lane { .. } | V128Load32Lane { .. }
         | V128Load64Lane { .. } | V128Store8Lane { .. } | V128Store16Lane { .. } | V128Store32Lane { .. }
-        | V128Store64Lane { .. } => if memory64 { 2 } else { 1 },
+        | V128Store64Lane { .. } if memory64 => 2,
 
         _ => 1,
     }

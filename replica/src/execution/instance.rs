@@ -3,10 +3,12 @@
 use super::engine::{MAPPING_BYTES, with_memories};
 use super::failure::{Backtrace, Failure, TrapKind};
 use super::heap::Heap;
+use super::image::{GlobalValue, MemoryImage};
 use super::instrument::{GLOBAL_EXPORT_PREFIX, START_EXPORT, TABLE_EXPORT};
 use super::meter::{Counter, Slices};
 use super::system_api::{Kind, MessageState};
 use super::{Closure, Effects, Engine, EntryPoint, Environment, LogVisit, Module, Outcome, StableMemory, Trap, costs};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use wasmtime::unix::StoreExt;
 use wasmtime::{Ref, Store, Val, WasmBacktrace};
@@ -52,6 +54,72 @@ impl Instance {
             stable: Some(stable),
             checkpoint: None,
         })
+    }
+
+    /// An instance as it was: a heap of `heap_bytes` zeros to put pages in, and none of the module's data segments.
+    pub fn restored(
+        engine: &Engine,
+        module: &Module,
+        globals: Option<&[GlobalValue]>,
+        heap_bytes: u64,
+        stable: StableMemory,
+    ) -> anyhow::Result<Instance> {
+        let inner = module.inner();
+        let (least, most) = (inner.initial_bytes, inner.max_bytes);
+        anyhow::ensure!(
+            (least..=most).contains(&heap_bytes) && heap_bytes.is_multiple_of(super::costs::WASM_PAGE_BYTES),
+            "a heap of {heap_bytes} bytes; the module's has whole pages from {least} to {most}"
+        );
+        if let Some(globals) = globals {
+            let (given, wanted) = (globals.len(), inner.mutable_globals);
+            anyhow::ensure!(given == wanted, "{given} values for the module's {wanted} mutable globals");
+        }
+        let counter = Arc::new(Counter::new(MAPPING_BYTES)?);
+        let heap = Heap::new(heap_bytes, inner.max_bytes, MAPPING_BYTES, counter.clone())?;
+        Ok(Instance {
+            engine: engine.clone(),
+            module: module.clone(),
+            heap: Arc::new(heap),
+            counter,
+            globals: globals.map(|globals| globals.iter().map(|value| value.to_val()).collect()),
+            stable: Some(stable),
+            checkpoint: None,
+        })
+    }
+
+    /// Replaces one page of the heap, between messages; false if there is no such page or it has another length.
+    pub fn put_heap_page(&mut self, page: u32, bytes: &[u8]) -> anyhow::Result<bool> {
+        if bytes.len() != super::PAGE_BYTES {
+            return Ok(false);
+        }
+        Ok(self.heap.initialise(u64::from(page) * super::costs::WASM_PAGE_BYTES, bytes)?)
+    }
+
+    /// Shows every page of the heap that was ever written, between messages, in order.
+    pub fn visit_heap(&self, visit: &mut dyn FnMut(u32, &[u8]) -> std::io::Result<()>) -> std::io::Result<()> {
+        self.heap.visit(visit)
+    }
+
+    /// A copy of the heap.
+    pub fn heap_image(&self) -> anyhow::Result<MemoryImage> {
+        let mut pages = BTreeMap::new();
+        self.heap.visit(&mut |page, bytes| {
+            pages.insert(page, bytes.into());
+            Ok(())
+        })?;
+        Ok(MemoryImage::of(self.heap_bytes(), pages, self.heap_revision()))
+    }
+
+    /// A number that changes whenever the heap's content or size do.
+    pub fn heap_revision(&self) -> u64 {
+        self.heap.revision()
+    }
+
+    /// Values of the mutable globals; `None` before the first message. Fails for references, which have no plain form.
+    pub fn globals(&self) -> anyhow::Result<Option<Vec<GlobalValue>>> {
+        let Some(globals) = &self.globals else { return Ok(None) };
+        let values = globals.iter().map(GlobalValue::from_val).collect::<Option<Vec<_>>>();
+        values.map(Some).ok_or_else(|| anyhow::anyhow!("the module has a mutable global that holds a reference"))
     }
 
     /// Runs one message: commits on `Ok`, leaves heap, globals and stable memory as they were on `Err`.

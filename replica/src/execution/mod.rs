@@ -8,6 +8,7 @@ pub mod costs;
 mod engine;
 mod failure;
 mod heap;
+mod image;
 mod instance;
 mod instrument;
 mod mapping;
@@ -20,6 +21,7 @@ mod types;
 mod validate;
 
 pub use engine::Engine;
+pub use image::{GlobalValue, MemoryImage, PAGE_BYTES};
 pub use instance::Instance;
 pub use module::{CustomSection, InvalidModule, Module};
 pub use stable::StableMemory;

@@ -1,6 +1,7 @@
 //! Stable memory.
 
 use super::costs::{OS_PAGE_BYTES, PAGE_ACCESS_INSTRUCTIONS, PAGE_WRITE_INSTRUCTIONS, WASM_PAGE_BYTES};
+use super::image::{MemoryImage, next_revision};
 use super::mapping::{Mapping, Protection};
 use super::meter::Counter;
 use std::collections::BTreeMap;
@@ -19,6 +20,8 @@ pub struct StableMemory {
     pages: Vec<PageState>,
     message: Option<Message>,
     checkpoint: Option<Checkpoint>,
+    /// Changes with the content and the size.
+    revision: u64,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -62,7 +65,51 @@ pub(super) enum LimitExceeded {
 impl StableMemory {
     /// An empty stable memory.
     pub fn new() -> anyhow::Result<Self> {
-        Ok(StableMemory { segments: Vec::new(), pages: Vec::new(), message: None, checkpoint: None })
+        Ok(StableMemory {
+            segments: Vec::new(),
+            pages: Vec::new(),
+            message: None,
+            checkpoint: None,
+            revision: next_revision(),
+        })
+    }
+
+    /// A stable memory of so many zeros, rounded up to 64 KiB, to put pages in.
+    pub fn with_size(bytes: u64) -> anyhow::Result<Self> {
+        let mut memory = StableMemory::new()?;
+        memory.grow_to(usize::try_from(bytes.div_ceil(WASM_PAGE_BYTES))?)?;
+        Ok(memory)
+    }
+
+    /// A number that changes whenever content or size do.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Shows every page that was ever written, between messages, in order.
+    pub fn visit(&self, visit: &mut dyn FnMut(u32, &[u8]) -> io::Result<()>) -> io::Result<()> {
+        (0..self.pages.len())
+            .filter(|page| self.pages[*page].material)
+            .try_for_each(|page| visit(page as u32, self.page(page)))
+    }
+
+    /// Replaces one page, between messages; false if there is no such page or it has another length.
+    pub fn put_page(&mut self, page: u32, bytes: &[u8]) -> bool {
+        let page = page as usize;
+        if page >= self.pages.len() || bytes.len() != PAGE {
+            return false;
+        }
+        self.page_mut(page).copy_from_slice(bytes);
+        self.pages[page].material = true;
+        self.revision = next_revision();
+        true
+    }
+
+    /// A copy of the content.
+    pub fn image(&self) -> MemoryImage {
+        let material = (0..self.pages.len()).filter(|page| self.pages[*page].material);
+        let pages = material.map(|page| (page as u32, self.page(page).into())).collect();
+        MemoryImage::of(self.size_bytes(), pages, self.revision)
     }
 
     /// Current size in bytes, a multiple of 64 KiB.
@@ -111,6 +158,7 @@ impl StableMemory {
                 self.restore(page, saved);
             }
             self.shrink_to(checkpoint.size_pages);
+            self.revision = next_revision();
         }
     }
 
@@ -135,6 +183,9 @@ impl StableMemory {
     /// Ends the message: keeps its writes or undoes them.
     pub(super) fn end(&mut self, commit: bool) {
         let Some(message) = self.message.take() else { return };
+        if commit && (!message.written.is_empty() || self.pages.len() != message.size_pages) {
+            self.revision = next_revision();
+        }
         for page in message.touched {
             self.pages[page] = PageState { material: self.pages[page].material, ..PageState::default() };
         }

@@ -1,6 +1,7 @@
 //! What goes into the execution of a message, and what comes out.
 
 use candid::Principal;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -32,7 +33,7 @@ pub enum EntryPoint {
 }
 
 /// A callback of the canister: an index into its table, and the word it gets as argument.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Closure {
     pub function: u32,
     pub environment: u32,

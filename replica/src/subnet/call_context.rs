@@ -3,13 +3,14 @@
 use super::message::{CallbackId, Origin};
 use crate::execution::Closure;
 use candid::Principal;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Names a call context of one canister.
 pub type CallContextId = u64;
 
 /// A call that a canister is answering. It lives until it is answered and none of its own calls is open.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CallContext {
     pub origin: Origin,
     pub responded: bool,
@@ -24,7 +25,7 @@ pub struct CallContext {
 }
 
 /// A call that a canister waits for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Callback {
     pub context: CallContextId,
     pub callee: Principal,
@@ -38,7 +39,7 @@ pub struct Callback {
 }
 
 /// All open calls of one canister.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct OpenCalls {
     next_context: CallContextId,
     next_callback: CallbackId,

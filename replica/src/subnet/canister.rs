@@ -2,20 +2,33 @@
 
 use super::call_context::OpenCalls;
 use super::counters::{Counters, MessageCost};
+use super::errors;
 use super::logs::CanisterLog;
 use super::message::{Origin, Request, Response, Task};
 use super::prices;
 use super::settings::Settings;
-use crate::execution::{Instance, Module};
+use super::snapshots::Snapshot;
+use super::types::Rejection;
+use crate::execution::{Engine, Instance, Module};
 use candid::Principal;
 use ic_management_canister_types as ic00;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
+use std::io::Read;
+use std::sync::Arc;
+
+/// First bytes of a gzip file (RFC 1952).
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+/// A module that imports this needs a certificate in queries.
+const CERTIFICATE_IMPORT: &[u8] = b"data_certificate";
 
 /// Changes that a canister's history keeps.
 pub const MAX_HISTORY: usize = 20;
 
 /// Whether a canister takes requests.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub enum Status {
     Running,
     /// Takes no requests and waits for its open calls.
@@ -35,7 +48,7 @@ impl Status {
 }
 
 /// A `stop_canister` call that waits until the canister has stopped.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct StopRequest {
     pub origin: Origin,
     pub cycles: u128,
@@ -45,15 +58,20 @@ pub struct StopRequest {
 /// An installed module and its memories.
 pub struct Code {
     pub module: Module,
+    /// The module as it was handed in, zipped or not.
+    pub wasm: Arc<[u8]>,
     pub instance: Instance,
-    /// SHA-256 of the module as it was handed in, zipped or not.
+    /// SHA-256 of `wasm`.
     pub module_hash: [u8; 32],
     /// The module's text names `data_certificate`, so queries need one.
     pub wants_certificate: bool,
 }
 
+/// A piece of a module in the chunk store.
+pub type Chunk = serde_bytes::ByteBuf;
+
 /// The hook that tells a canister it runs low on heap.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LowMemoryHook {
     #[default]
     ConditionNotSatisfied,
@@ -62,18 +80,24 @@ pub enum LowMemoryHook {
 }
 
 /// One canister.
+#[derive(Serialize, Deserialize)]
 pub struct Canister {
     pub id: Principal,
     pub settings: Settings,
     pub status: Status,
     pub cycles: u128,
     pub version: u64,
+    /// Its memories are kept apart from the rest; see [`super::persistence`].
+    #[serde(skip)]
     pub code: Option<Code>,
     pub certified_data: Vec<u8>,
     /// Zero when off.
     pub global_timer_ns: u64,
     pub low_memory_hook: LowMemoryHook,
-    pub chunks: BTreeMap<[u8; 32], Vec<u8>>,
+    pub chunks: BTreeMap<[u8; 32], Chunk>,
+    /// By the number in their ids, in the order they were taken.
+    pub snapshots: BTreeMap<u64, Snapshot>,
+    pub next_snapshot: u64,
     pub log: CanisterLog,
     pub history: VecDeque<ic00::Change>,
     pub history_total: u64,
@@ -92,6 +116,51 @@ pub struct Canister {
     pub last_cost: MessageCost,
 }
 
+impl Code {
+    /// Compiles a module as it was handed in; the error is what the network says about an invalid one.
+    pub fn compile(engine: &Engine, id: &Principal, wasm: &[u8]) -> Result<CompiledCode, Rejection> {
+        let unzipped = unzipped(id, wasm)?;
+        let module =
+            Module::compile(engine, &unzipped).map_err(|invalid| errors::invalid_module(id, &invalid.message))?;
+        Ok(CompiledCode {
+            module,
+            wasm: wasm.into(),
+            module_hash: Sha256::digest(wasm).into(),
+            wants_certificate: unzipped.windows(CERTIFICATE_IMPORT.len()).any(|window| window == CERTIFICATE_IMPORT),
+        })
+    }
+}
+
+/// A module without an instance.
+pub struct CompiledCode {
+    pub module: Module,
+    pub wasm: Arc<[u8]>,
+    pub module_hash: [u8; 32],
+    pub wants_certificate: bool,
+}
+
+impl CompiledCode {
+    pub fn with_instance(self, instance: Instance) -> Code {
+        let CompiledCode { module, wasm, module_hash, wants_certificate } = self;
+        Code { module, wasm, instance, module_hash, wants_certificate }
+    }
+}
+
+/// The module itself, unzipped if need be, at most of the size that the network takes.
+fn unzipped<'a>(id: &Principal, wasm: &'a [u8]) -> Result<Cow<'a, [u8]>, Rejection> {
+    let limit = prices::MAX_MODULE_BYTES;
+    let too_large = || errors::invalid_module(id, &format!("the module is larger than {limit} bytes"));
+    if !wasm.starts_with(&GZIP_MAGIC) {
+        return if wasm.len() as u64 > limit { Err(too_large()) } else { Ok(Cow::Borrowed(wasm)) };
+    }
+    let mut module = Vec::new();
+    flate2::read::GzDecoder::new(wasm)
+        .take(limit + 1)
+        .read_to_end(&mut module)
+        .map_err(|error| errors::invalid_module(id, &format!("failed to decompress the module: {error}")))?;
+    if module.len() as u64 > limit { Err(too_large()) } else { Ok(Cow::Owned(module)) }
+}
+
 impl Canister {
     pub fn new(id: Principal, settings: Settings, cycles: u128, time_ns: u64) -> Self {
         Canister {
@@ -105,6 +174,8 @@ impl Canister {
             global_timer_ns: 0,
             low_memory_hook: LowMemoryHook::default(),
             chunks: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
+            next_snapshot: 0,
             log: CanisterLog::default(),
             history: VecDeque::new(),
             history_total: 0,
@@ -135,6 +206,7 @@ impl Canister {
         let mut memory = Memory {
             chunk_store: self.chunks.len() as u64 * prices::CHUNK_BYTES,
             history: self.history.iter().map(change_bytes).sum(),
+            snapshots: self.snapshots.values().map(Snapshot::bytes).sum(),
             ..Memory::default()
         };
         if let Some(code) = &self.code {
@@ -246,11 +318,12 @@ pub struct Memory {
     pub custom_sections: u64,
     pub chunk_store: u64,
     pub history: u64,
+    pub snapshots: u64,
 }
 
 impl Memory {
     pub fn total(&self) -> u64 {
-        self.heap + self.stable + self.wasm + self.custom_sections + self.chunk_store + self.history
+        self.heap + self.stable + self.wasm + self.custom_sections + self.chunk_store + self.history + self.snapshots
     }
 }
 

@@ -1,10 +1,10 @@
 //! What a canister has executed and paid since it was created: what the tests and the demo hold the canister's own
 //! accounting against. The product never reads it.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Cycles charged, by use case.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CyclesCharged {
     /// Induction of ingress messages.
     pub ingress: u128,
@@ -21,7 +21,7 @@ pub struct CyclesCharged {
 }
 
 /// Cumulative counters of one canister.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Instructions executed in replicated mode, page charges included.
     pub instructions: u64,
@@ -37,7 +37,7 @@ pub struct Counters {
 }
 
 /// What the last replicated message of a canister cost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageCost {
     pub instructions: u64,
     pub page_charge: u64,

@@ -123,6 +123,11 @@ pub fn no_management_method(method: &str) -> Rejection {
     Rejection::new(ErrorCode::CanisterMethodNotFound, format!("Management canister has no method '{method}'"))
 }
 
+pub fn invalid_module(id: &Principal, message: &str) -> Rejection {
+    let message = format!("Error from Canister {id}: Canister's Wasm module is not valid: {message}");
+    Rejection::new(ErrorCode::CanisterInvalidWasm, message)
+}
+
 pub fn invalid_payload(message: impl Into<String>) -> Rejection {
     Rejection::new(ErrorCode::InvalidManagementPayload, message)
 }

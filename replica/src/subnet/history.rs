@@ -2,15 +2,17 @@
 
 use super::prices::INGRESS_HISTORY_TTL_NS;
 use super::types::{IngressState, IngressStatus, RequestId};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
+#[derive(Serialize, Deserialize)]
 struct Entry {
     status: IngressStatus,
     expiry_ns: u64,
 }
 
 /// All known ingress messages.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub struct IngressHistory {
     entries: BTreeMap<RequestId, Entry>,
     /// Settled ones, by the time they are forgotten.
@@ -20,6 +22,11 @@ pub struct IngressHistory {
 impl IngressHistory {
     pub fn get(&self, id: &RequestId) -> Option<&IngressStatus> {
         self.entries.get(id).map(|entry| &entry.status)
+    }
+
+    /// Every known message and where it stands.
+    pub fn iter(&self) -> impl Iterator<Item = (&RequestId, &IngressStatus)> {
+        self.entries.iter().map(|(id, entry)| (id, &entry.status))
     }
 
     pub fn insert(&mut self, id: RequestId, status: IngressStatus, expiry_ns: u64) {

@@ -18,9 +18,10 @@ impl Subnet {
             return Ok(());
         }
         let is_management = ingress.canister_id == Principal::management_canister();
+        let is_system = self.is_system_canister(&ingress.canister_id);
         if is_management {
             self.induct_management(&ingress)?;
-        } else {
+        } else if !is_system {
             self.induct(&ingress)?;
         }
         let status =
@@ -37,6 +38,8 @@ impl Subnet {
         };
         if is_management {
             self.management.push_back(request);
+        } else if is_system {
+            self.system_requests.push_back(request);
         } else if let Some(canister) = self.canisters.get_mut(&request.callee) {
             canister.ingress.push_back(request);
         }

@@ -1,13 +1,14 @@
 //! A canister's log: the last lines it wrote, within a number of bytes.
 
 use ic_management_canister_types::CanisterLogRecord;
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// What each record takes beside its content, in bytes.
 const RECORD_OVERHEAD_BYTES: u64 = 40;
 
 /// A ring of log records.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct CanisterLog {
     next_index: u64,
     used_bytes: u64,

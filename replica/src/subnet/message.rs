@@ -2,6 +2,7 @@
 
 use super::types::{ErrorCode, RejectCode, Rejection, RequestId};
 use candid::Principal;
+use serde::{Deserialize, Serialize};
 
 /// Names an open call of one canister.
 pub type CallbackId = u64;
@@ -10,7 +11,7 @@ pub type CallbackId = u64;
 pub type CallResult = Result<Vec<u8>, Rejection>;
 
 /// Who waits for the answer to a call.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Origin {
     Ingress {
         id: RequestId,
@@ -46,7 +47,7 @@ impl Origin {
 }
 
 /// A call on its way to a method.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Request {
     pub origin: Origin,
     pub callee: Principal,
@@ -59,7 +60,7 @@ pub struct Request {
 }
 
 /// An answer on its way back to a canister.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Response {
     pub callback: CallbackId,
     pub payload: Payload,
@@ -68,7 +69,7 @@ pub struct Response {
 }
 
 /// What an answer carries.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Payload {
     Reply(Vec<u8>),
     Reject { code: RejectCode, message: String },
@@ -101,7 +102,7 @@ impl From<CallResult> for Payload {
 }
 
 /// What the system itself makes a canister do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Task {
     OnLowWasmMemory,
     GlobalTimer,

@@ -14,12 +14,15 @@ mod ingress;
 mod logs;
 mod management;
 mod message;
+mod persistence;
 pub mod prices;
 mod query;
 mod run;
 mod scheduler;
 mod settings;
+mod snapshots;
 mod state_tree;
+mod system_canisters;
 mod types;
 
 #[cfg(test)]
@@ -57,11 +60,17 @@ pub struct SubnetConfig {
     pub start_time_ns: u64,
     /// Queries get a very high instruction limit.
     pub benchmark: bool,
+    /// The subnet has a cycles ledger, an ICP ledger and a cycles minting canister.
+    pub system_canisters: bool,
+    /// Where the state is kept between runs; a state that is there goes on, whatever `seed` says.
+    pub state_dir: Option<PathBuf>,
 }
 
 /// One subnet and all its canisters.
 pub struct Subnet {
     engine: Engine,
+    seed: [u8; 32],
+    state_dir: Option<persistence::StateDir>,
     root_key: RootKey,
     node_key: NodeKey,
     info: SubnetInfo,
@@ -71,6 +80,10 @@ pub struct Subnet {
     next_canister: u64,
     /// Calls of the management canister.
     management: VecDeque<Request>,
+    /// Balances of the system canisters, on a subnet that has them.
+    system: Option<system_canisters::SystemCanisters>,
+    /// Calls of the system canisters.
+    system_requests: VecDeque<Request>,
     history: history::IngressHistory,
     certified: CertifiedState,
     /// Best-effort calls by deadline: caller and callback.
@@ -87,8 +100,20 @@ fn canister_id(number: u64) -> Principal {
 }
 
 impl Subnet {
-    /// An empty subnet. Fails when the Wasm engine or its cache can't be set up.
+    /// An empty subnet, or the one that the state folder holds.
+    ///
+    /// # Errors
+    /// When the Wasm engine or its cache can't be set up, or the state folder is damaged or in use.
     pub fn new(config: SubnetConfig) -> anyhow::Result<Subnet> {
+        if let Some(dir) = &config.state_dir {
+            let mut state_dir = persistence::StateDir::open(dir)?;
+            let mut subnet = match state_dir.load(&config)? {
+                Some(subnet) => subnet,
+                None => Subnet::new(SubnetConfig { state_dir: None, ..config.clone() })?,
+            };
+            subnet.state_dir = Some(state_dir);
+            return Ok(subnet);
+        }
         let root_key = RootKey::from_seed(&config.seed);
         let node_key = NodeKey::from_seed(&config.seed);
         let root_key_der = root_key.der();
@@ -97,6 +122,8 @@ impl Subnet {
         let random_seed = Sha256::new().chain_update(b"replica-raw-rand").chain_update(config.seed).finalize();
         let ranges = [(canister_id(0), canister_id(u64::MAX))];
         Ok(Subnet {
+            seed: config.seed,
+            state_dir: None,
             engine: Engine::new(config.cache_dir.as_deref())?,
             certified: CertifiedState::new(&subnet_id, &root_key_der, &node_key, &ranges),
             info: SubnetInfo {
@@ -112,9 +139,24 @@ impl Subnet {
             canisters: BTreeMap::new(),
             next_canister: FIRST_CANISTER,
             management: VecDeque::new(),
+            system: config.system_canisters.then(Default::default),
+            system_requests: VecDeque::new(),
             history: history::IngressHistory::default(),
             deadlines: BTreeSet::new(),
         })
+    }
+
+    /// Writes what changed to the state folder; nothing without one.
+    pub fn save(&mut self) -> anyhow::Result<()> {
+        let Some(mut state_dir) = self.state_dir.take() else { return Ok(()) };
+        let saved = state_dir.save(self);
+        self.state_dir = Some(state_dir);
+        saved
+    }
+
+    /// The state is kept in a folder.
+    pub fn has_state_dir(&self) -> bool {
+        self.state_dir.is_some()
     }
 
     pub fn subnet_id(&self) -> Principal {

@@ -80,6 +80,19 @@ pub const DELAYED_INGRESS_CHARGE_BYTES: u64 = 267;
 /// What `provisional_create_canister_with_cycles` gives when no amount is named.
 pub const PROVISIONAL_CYCLES: u128 = 100_000_000_000_000;
 
+/// Snapshots that a canister may have.
+pub const MAX_SNAPSHOTS: usize = 10;
+/// Instructions of taking or loading a snapshot, beside one a byte.
+pub const SNAPSHOT_INSTRUCTIONS: u64 = 2_000_000_000;
+/// Instructions of reading or writing a piece of a snapshot, beside one a byte.
+pub const SNAPSHOT_DATA_INSTRUCTIONS: u64 = 5_000_000;
+/// Largest piece of a snapshot that is read at once, in bytes.
+pub const SNAPSHOT_SLICE_BYTES: u64 = 2_000_000;
+/// Largest heap of a snapshot in bytes: that of a 64-bit module.
+pub const MAX_SNAPSHOT_HEAP_BYTES: u64 = 6 << 30;
+/// Largest stable memory in bytes.
+pub const MAX_STABLE_BYTES: u64 = 500 << 30;
+
 const GIB: u128 = 1 << 30;
 const NS_PER_SECOND: u128 = 1_000_000_000;
 const SECONDS_PER_DAY: u64 = 86_400;

@@ -24,6 +24,9 @@ impl Subnet {
         if call.canister_id == Principal::management_canister() {
             return self.query_management(&call);
         }
+        if self.is_system_canister(&call.canister_id) {
+            return self.query_system(&call);
+        }
         let id = call.canister_id;
         self.check_queryable(&id)?;
         let Some(canister) = self.canisters.get(&id) else { return Err(errors::canister_not_found(&id)) };

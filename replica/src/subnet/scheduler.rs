@@ -62,7 +62,7 @@ impl Subnet {
         let mut used: BTreeMap<Principal, u64> = BTreeMap::new();
         loop {
             let before = summary.messages;
-            let managed = self.execute_management(&mut summary);
+            let managed = self.execute_system(&mut summary) | self.execute_management(&mut summary);
             let ids: Vec<Principal> = self.canisters.keys().copied().collect();
             let mut moved = managed;
             for id in ids {
@@ -84,7 +84,9 @@ impl Subnet {
                 break;
             }
         }
-        let waits = !self.management.is_empty() || self.canisters.values().any(Canister::has_work);
+        let waits = !self.management.is_empty()
+            || !self.system_requests.is_empty()
+            || self.canisters.values().any(Canister::has_work);
         summary.idle = !waits && summary.messages <= heartbeats;
         summary
     }
@@ -187,6 +189,10 @@ impl Subnet {
         }
         if request.callee == Principal::management_canister() || request.callee == self.info.subnet_id {
             self.management.push_back(request);
+            return;
+        }
+        if self.is_system_canister(&request.callee) {
+            self.system_requests.push_back(request);
             return;
         }
         let rejection = match self.canisters.get_mut(&request.callee) {

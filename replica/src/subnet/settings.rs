@@ -2,6 +2,7 @@
 
 use candid::{Nat, Principal};
 use ic_management_canister_types as ic00;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Default freezing threshold: thirty days, in seconds.
@@ -14,7 +15,7 @@ pub const DEFAULT_WASM_MEMORY_LIMIT_BYTES: u64 = 3 << 30;
 pub const DEFAULT_LOG_MEMORY_LIMIT_BYTES: u64 = 4096;
 
 /// What the controllers of a canister set.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     pub controllers: BTreeSet<Principal>,
     pub compute_allocation_percent: u64,
@@ -83,6 +84,16 @@ impl Settings {
                 ic00::LogVisibility::Controllers => false,
                 ic00::LogVisibility::Public => true,
                 ic00::LogVisibility::AllowedViewers(viewers) => viewers.contains(viewer),
+            }
+    }
+
+    /// Whether `viewer` may list and read the canister's snapshots.
+    pub fn snapshots_visible_to(&self, viewer: &Principal) -> bool {
+        self.controllers.contains(viewer)
+            || match &self.snapshot_visibility {
+                ic00::SnapshotVisibility::Controllers => false,
+                ic00::SnapshotVisibility::Public => true,
+                ic00::SnapshotVisibility::AllowedViewers(viewers) => viewers.contains(viewer),
             }
     }
 

@@ -1,12 +1,13 @@
 //! What comes in through the doors, and what goes out.
 
 use candid::Principal;
+use serde::{Deserialize, Serialize};
 
 /// Hash that names an ingress message (Interface Specification, "Request ids").
 pub type RequestId = [u8; 32];
 
 /// Reject codes of the Interface Specification.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum RejectCode {
     SysFatal = 1,
@@ -18,7 +19,7 @@ pub enum RejectCode {
 }
 
 /// The network's error codes; `IC0nnn` on the wire, the variant's name in PocketIC's JSON.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[repr(u16)]
 pub enum ErrorCode {
     SubnetOversubscribed = 101,
@@ -103,7 +104,7 @@ impl ErrorCode {
 }
 
 /// A refused or failed call, as every client sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejection {
     pub reject_code: RejectCode,
     pub error_code: ErrorCode,
@@ -139,7 +140,7 @@ pub struct QueryCall {
 }
 
 /// Where an ingress message stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum IngressState {
     Received,
     Processing,
@@ -149,7 +150,7 @@ pub enum IngressState {
     Done,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IngressStatus {
     pub sender: Principal,
     /// Effective receiver; the authority for reading the status.

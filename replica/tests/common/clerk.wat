@@ -40,14 +40,23 @@
     (call $reject (i32.const 8) (i32.const 2)))
   (func (export "canister_update trap")
     (unreachable))
-  ;; Goes round as often as the argument (eight bytes, little-endian) says.
-  (func (export "canister_update spin")
-    (local $left i64)
+  ;; Goes round as often as the argument (eight bytes, little-endian) says, slowly: each division waits for the one
+  ;; before it, and costs no more than three additions.
+  (func (export "canister_update toil")
+    (local $left i64) (local $value f32) (local $up f32) (local $down f32)
     (call $arg_copy (i32.const 16) (i32.const 0) (i32.const 8))
     (local.set $left (i64.load (i32.const 16)))
+    (local.set $value (f32.const 1.5))
+    (local.set $up (f32.const 1.25))
+    (local.set $down (f32.const 0.8))
     (loop $again
+      (local.set $value
+        (f32.div (f32.div (f32.div (f32.div (f32.div (f32.div (f32.div (f32.div (local.get $value)
+          (local.get $up)) (local.get $down)) (local.get $up)) (local.get $down))
+          (local.get $up)) (local.get $down)) (local.get $up)) (local.get $down)))
       (local.set $left (i64.sub (local.get $left) (i64.const 1)))
       (br_if $again (i64.gt_s (local.get $left) (i64.const 0))))
+    (f32.store (i32.const 16) (local.get $value))
     (call $bump)
     (call $reply_counter))
   ;; Sets the timer to one second from now; when it goes off, the counter goes up.

@@ -9,6 +9,7 @@ use end_to_end_tests::environment;
 use end_to_end_tests::models::{classify_request, efficientnet, magika, magika_request, photo};
 use end_to_end_tests::network::{Canister, Charges, Network};
 use end_to_end_tests::pocket::Model;
+use model_uploader::prices;
 use onnx_canister_interface::{ChunkReceipt, Classification, ModelInfo, ModelRef, ModelState, UploadStatus};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -16,6 +17,9 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+/// Most instructions a query may execute, page charges included.
+const QUERY_INSTRUCTIONS_MAX: u64 = 5_000_000_000;
 
 /// A figure may differ by this much before `--check` fails: the compiler's choices are the only thing that moves it.
 const TOLERANCE_PERCENT: u64 = 1;
@@ -52,7 +56,9 @@ struct Bench {
     canister: Canister,
     before: Charges,
     results: Results,
-    wall: BTreeMap<String, (u64, Duration)>,
+    /// What the network charged for it, and how long it took here.
+    charged: BTreeMap<String, (Charges, Duration)>,
+    /// Bytes that the work went over.
     bytes: BTreeMap<String, u64>,
 }
 
@@ -68,7 +74,7 @@ impl Bench {
             canister,
             before: Charges::default(),
             results,
-            wall: BTreeMap::new(),
+            charged: BTreeMap::new(),
             bytes: BTreeMap::new(),
         };
         bench.note("install", started)?;
@@ -82,7 +88,7 @@ impl Bench {
         let charges = now.since(&self.before);
         self.before = now;
         self.results.instructions.insert(name.to_string(), charges.instructions);
-        self.wall.insert(name.to_string(), (charges.messages, wall));
+        self.charged.insert(name.to_string(), (charges, wall));
         Ok(())
     }
 
@@ -121,18 +127,21 @@ impl Bench {
             }
         }
         self.note(&format!("{name}: upload"), started)?;
-        self.bytes.insert(format!("{name}: upload"), model.files.iter().map(|f| f.len() as u64).sum());
+        let model_bytes = model.files.iter().map(|file| file.len() as u64).sum();
+        self.bytes.insert(format!("{name}: upload"), model_bytes);
 
         let model = ModelRef { name: model.manifest.name.clone(), version: Some(status.version) };
         let started = Instant::now();
         let _: ModelInfo = self.canister.update("commit", model.clone()).await??;
         self.wait(&model, &ModelState::Committed).await?;
         self.note(&format!("{name}: commit (SHA-256)"), started)?;
+        self.bytes.insert(format!("{name}: commit (SHA-256)"), model_bytes);
 
         let started = Instant::now();
         let _: ModelInfo = self.canister.update("load", model.clone()).await??;
         self.wait(&model, &ModelState::Ready).await?;
         self.note(&format!("{name}: load"), started)?;
+        self.bytes.insert(format!("{name}: load"), model_bytes);
         Ok(model)
     }
 
@@ -166,29 +175,57 @@ impl Bench {
         writeln!(
             text,
             "Module: {} bytes, code section {} bytes.\n",
-            self.results.wasm_bytes, self.results.code_section_bytes
+            grouped(self.results.wasm_bytes),
+            grouped(self.results.code_section_bytes)
         )?;
         writeln!(
             text,
-            "Instructions by the replica's count, page charges included. Wall times are of one 2-core machine.\n"
+            "Instructions by the replica's count, page charges included. Rounds are roughly seconds on a real subnet, cycles \
+             and dollars are those of {} nodes, storage apart; \"query\" tells whether a free query can do it. Wall times are \
+             of one 2-core machine.\n",
+            prices::NODES
         )?;
-        writeln!(text, "| work | instructions | messages | instructions per byte | wall |")?;
-        writeln!(text, "|---|---:|---:|---:|---:|")?;
+        writeln!(text, "| work | instructions | messages | rounds | cycles | dollars | query | per byte | wall |")?;
+        writeln!(text, "|---|---:|---:|---:|---:|---:|---|---:|---:|")?;
         for (name, instructions) in &self.results.instructions {
-            let (messages, wall) = self.wall.get(name).map_or((String::new(), String::new()), |(messages, wall)| {
-                (messages.to_string(), format!("{:.2} s", wall.as_secs_f64()))
-            });
             let bytes = self.bytes.get(name);
             let per_byte = bytes.map_or(String::new(), |bytes| format!("{:.2}", *instructions as f64 / *bytes as f64));
-            writeln!(text, "| {name} | {instructions} | {messages} | {per_byte} | {wall} |")?;
+            let Some((charges, wall)) = self.charged.get(name) else {
+                writeln!(text, "| {name} | {} |  |  |  |  |  | {per_byte} |  |", grouped(*instructions))?;
+                continue;
+            };
+            let inference = name.contains("classify");
+            let query = match inference {
+                true if charges.instructions <= QUERY_INSTRUCTIONS_MAX => "yes",
+                true => "no",
+                false => "",
+            };
+            writeln!(
+                text,
+                "| {name} | {} | {} | {} | {} | {:.5} | {query} | {per_byte} | {:.2} s |",
+                grouped(*instructions),
+                charges.messages,
+                charges.rounds(),
+                grouped(u64::try_from(charges.cycles.total())?),
+                prices::usd(charges.cycles.total()),
+                wall.as_secs_f64()
+            )?;
         }
-        for (name, bytes) in &self.bytes {
-            if let Some((_, wall)) = self.wall.get(name) {
-                writeln!(
+        writeln!(text)?;
+        for (name, (charges, wall)) in &self.charged {
+            match self.bytes.get(name) {
+                Some(bytes) if name.ends_with(": upload") => writeln!(
                     text,
-                    "\n{name}: {bytes} bytes, {:.1} MB/s here, one chunk at a time.",
+                    "- {name}: {} bytes, {:.1} MB/s here, one chunk at a time.",
+                    grouped(*bytes),
                     *bytes as f64 / 1e6 / wall.as_secs_f64()
-                )?;
+                )?,
+                _ if name.contains("224x224") => writeln!(
+                    text,
+                    "- {name}: {:.1}e9 metered instructions per second on the embedded replica.",
+                    charges.instructions as f64 / 1e9 / wall.as_secs_f64()
+                )?,
+                _ => {}
             }
         }
         Ok(text)
@@ -218,6 +255,19 @@ impl Results {
     }
 }
 
+/// A number with its thousands set apart.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
 fn results_path(folder: &Path) -> PathBuf {
     folder.join("results.json")
 }
@@ -231,4 +281,14 @@ fn sizes(wasm: &[u8]) -> Result<(u64, u64)> {
         }
     }
     Ok((wasm.len() as u64, code_section_bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::grouped;
+
+    #[test]
+    fn thousands_are_set_apart() {
+        assert_eq!([0, 999, 1_000, 12_345_678].map(grouped), ["0", "999", "1,000", "12,345,678"]);
+    }
 }

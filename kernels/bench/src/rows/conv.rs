@@ -10,18 +10,18 @@ pub fn rows() -> Vec<Row> {
     vec![
         square(56, 3, 1, 1, 64, 64, 1, Some(2.0)),
         // The first layers of EfficientNet-Lite0, SqueezeNet and ResNet.
-        square(224, 3, 2, 1, 3, 32, 1, None),
-        square(224, 3, 2, 0, 3, 64, 1, None),
-        square(112, 7, 2, 3, 3, 64, 1, None),
+        square(224, 3, 2, 1, 3, 32, 1, Some(2.0)),
+        square(224, 3, 2, 0, 3, 64, 1, Some(2.0)),
+        square(112, 7, 2, 3, 3, 64, 1, Some(2.0)),
         // SqueezeNet's 3x3 expansions.
-        square(55, 3, 1, 1, 16, 64, 1, None),
-        square(27, 3, 1, 1, 32, 128, 1, None),
-        square(13, 3, 1, 1, 48, 192, 1, None),
-        square(13, 3, 1, 1, 64, 256, 1, None),
-        square(7, 3, 1, 1, 512, 512, 1, None),
-        square(28, 3, 2, 1, 128, 128, 1, None),
+        square(55, 3, 1, 1, 16, 64, 1, Some(2.0)),
+        square(27, 3, 1, 1, 32, 128, 1, Some(2.0)),
+        square(13, 3, 1, 1, 48, 192, 1, Some(2.0)),
+        square(13, 3, 1, 1, 64, 256, 1, Some(2.0)),
+        square(7, 3, 1, 1, 512, 512, 1, Some(2.0)),
+        square(28, 3, 2, 1, 128, 128, 1, Some(2.0)),
         square(28, 3, 1, 1, 128, 128, 32, None),
-        square(56, 1, 2, 0, 64, 128, 1, None),
+        square(56, 1, 2, 0, 64, 128, 1, Some(2.0)),
         pack(512, 512, 3),
     ]
 }

@@ -8,19 +8,19 @@ use onnx_kernels::window::Window;
 
 pub fn rows() -> Vec<Row> {
     vec![
-        square(56, 3, 1, 144, Some(3.5)),
+        square(56, 3, 1, 144, Some(2.6)),
         // Those of EfficientNet-Lite0.
-        square(112, 3, 1, 32, None),
-        square(112, 3, 2, 96, None),
-        square(56, 5, 2, 144, None),
-        square(28, 5, 1, 240, None),
-        square(28, 3, 2, 240, None),
-        square(14, 3, 1, 480, None),
-        square(14, 5, 1, 672, None),
-        square(14, 5, 2, 672, None),
-        square(7, 5, 1, 1152, None),
-        square(7, 3, 1, 1152, None),
-        square(14, 7, 1, 100, None),
+        square(112, 3, 1, 32, Some(2.6)),
+        square(112, 3, 2, 96, Some(2.6)),
+        square(56, 5, 2, 144, Some(2.6)),
+        square(28, 5, 1, 240, Some(2.6)),
+        square(28, 3, 2, 240, Some(2.6)),
+        square(14, 3, 1, 480, Some(2.6)),
+        square(14, 5, 1, 672, Some(2.6)),
+        square(14, 5, 2, 672, Some(2.6)),
+        square(7, 5, 1, 1152, Some(2.6)),
+        square(7, 3, 1, 1152, Some(2.6)),
+        square(14, 7, 1, 100, Some(2.6)),
     ]
 }
 

@@ -3,6 +3,7 @@
 use super::Row;
 use crate::meter::{floats, instructions};
 use onnx_kernels::gemm::{self, PackedMatrix};
+use onnx_kernels::gemm_nt;
 use onnx_kernels::matrix::{Clamp, Epilogue, MatrixMut, MatrixRef};
 
 pub fn rows() -> Vec<Row> {
@@ -18,35 +19,35 @@ pub fn rows() -> Vec<Row> {
         vector(4096, 4096, Some(1.85)),
         vector(11008, 4096, padded(1, 11008, 4096, 1.85)),
         // MiniLM, 32 tokens.
-        product(32, 384, 384, None),
-        product(32, 384, 1536, None),
-        product(32, 1536, 384, None),
+        product(32, 384, 384, Some(1.85)),
+        product(32, 384, 1536, Some(1.85)),
+        product(32, 1536, 384, Some(1.85)),
         // The pointwise convolutions of EfficientNet-Lite0.
-        product(12544, 27, 32, None),
-        product(12544, 32, 16, None),
-        product(12544, 16, 96, None),
-        product(3136, 96, 24, None),
-        product(3136, 24, 144, None),
-        product(784, 144, 40, None),
-        product(784, 40, 240, None),
-        product(196, 240, 80, None),
-        product(196, 80, 480, None),
-        product(196, 480, 112, None),
-        product(196, 672, 112, None),
-        product(49, 672, 192, None),
-        product(49, 192, 1152, None),
-        product(49, 1152, 320, None),
-        product(49, 320, 1280, None),
-        vector(1280, 1000, None),
+        product(12544, 27, 32, Some(1.85)),
+        product(12544, 32, 16, Some(1.85)),
+        product(12544, 16, 96, Some(1.85)),
+        product(3136, 96, 24, Some(1.85)),
+        product(3136, 24, 144, Some(1.85)),
+        product(784, 144, 40, Some(1.85)),
+        product(784, 40, 240, Some(1.85)),
+        product(196, 240, 80, Some(1.85)),
+        product(196, 80, 480, Some(1.85)),
+        product(196, 480, 112, Some(1.85)),
+        product(196, 672, 112, Some(1.85)),
+        product(49, 672, 192, Some(1.85)),
+        product(49, 192, 1152, Some(1.85)),
+        product(49, 1152, 320, Some(1.85)),
+        product(49, 320, 1280, Some(1.85)),
+        vector(1280, 1000, Some(1.85)),
         // Few rows.
-        product(2, 576, 576, None),
-        product(3, 576, 576, None),
-        product(4, 576, 576, None),
-        product(5, 576, 576, None),
-        product(7, 576, 576, None),
-        product(16, 576, 576, None),
-        vector(576, 1536, None),
-        vector(288, 768, None),
+        product(2, 576, 576, Some(1.85)),
+        product(3, 576, 576, Some(1.85)),
+        product(4, 576, 576, Some(1.85)),
+        product(5, 576, 576, Some(1.85)),
+        product(7, 576, 576, Some(1.85)),
+        product(16, 576, 576, Some(1.85)),
+        vector(576, 1536, Some(1.85)),
+        vector(288, 768, Some(1.85)),
         vector(100, 10, None),
     ];
     rows.push(unpacked(32, 32, 32));
@@ -54,6 +55,9 @@ pub fn rows() -> Vec<Row> {
     rows.push(unpacked(64, 300, 64));
     rows.push(unpacked(1, 64, 300));
     rows.push(unpacked(1, 300, 64));
+    for (m, k, n) in [(1, 64, 300), (1, 64, 64), (7, 64, 64), (32, 32, 32), (128, 64, 128), (16, 80, 50), (1, 50, 30)] {
+        rows.push(transposed(m, k, n));
+    }
     for (k, n) in [(512, 512), (513, 97)] {
         rows.push(pack(k, n, false));
         rows.push(pack(k, n, true));
@@ -107,6 +111,21 @@ fn unpacked(m: usize, k: usize, n: usize) -> Row {
             instructions(|| {
                 gemm::gemm_unpacked(a, b, &Epilogue::NONE, 0..m, &mut MatrixMut::new(&mut c, m, n));
             })
+        }),
+    }
+}
+
+fn transposed(m: usize, k: usize, n: usize) -> Row {
+    Row {
+        name: format!("gemm_nt {m}x{k}x{n}"),
+        work: (m * k * n) as u64,
+        unit: "MAC",
+        asked: None,
+        estimate: Some(gemm_nt::estimate_instructions(m, k, n)),
+        run: Box::new(move || {
+            let (a, b, mut c) = (floats(m * k), floats(k * n), vec![0.0; m * n]);
+            let (a, b) = (MatrixRef::new(&a, m, k), MatrixRef::new(&b, n, k));
+            instructions(|| gemm_nt::gemm_nt(a, b, 0.125, 0..m, &mut MatrixMut::new(&mut c, m, n)))
         }),
     }
 }

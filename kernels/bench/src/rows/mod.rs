@@ -1,7 +1,9 @@
 //! What is measured.
 
 mod blockwise;
+mod cast;
 mod conv;
+mod copy;
 mod depthwise;
 mod gemm;
 mod int8;
@@ -12,6 +14,7 @@ mod qconv;
 mod quantise;
 mod reduce;
 mod softmax;
+mod winograd;
 
 /// One measurement.
 pub struct Row {
@@ -32,18 +35,21 @@ pub struct Row {
 /// Every row, family by family.
 pub fn all() -> Vec<Row> {
     [
-        gemm::rows(),
+        blockwise::rows(),
+        cast::rows(),
         conv::rows(),
+        copy::rows(),
         depthwise::rows(),
+        gemm::rows(),
+        int8::rows(),
         norm::rows(),
         pointwise::rows(),
         pool::rows(),
-        reduce::rows(),
-        softmax::rows(),
-        int8::rows(),
-        blockwise::rows(),
         qconv::rows(),
         quantise::rows(),
+        reduce::rows(),
+        softmax::rows(),
+        winograd::rows(),
     ]
     .into_iter()
     .flatten()

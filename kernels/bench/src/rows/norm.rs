@@ -6,9 +6,9 @@ use onnx_kernels::norm::{GroupNorm, LayerNorm, RmsNorm};
 
 pub fn rows() -> Vec<Row> {
     vec![
-        layer(64, 512, 10.0),
-        layer(61, 509, 12.0),
-        layer(32, 384, 10.5),
+        layer(64, 512, 10.5),
+        layer(61, 509, 12.2),
+        layer(32, 384, 10.8),
         rms(64, 512, 6.5),
         rms(61, 509, 7.5),
         rms(1, 576, 6.5),

@@ -9,34 +9,34 @@ const SHAPES: [[usize; 2]; 2] = [[64, 512], [61, 509]];
 
 pub fn rows() -> Vec<Row> {
     let unary = [
-        (Unary::Relu, 2.0),
-        (Unary::Clamp { low: 0.0, high: 6.0 }, 2.5),
-        (Unary::Sqrt, 3.0),
-        (Unary::Exp, 20.0),
-        (Unary::Log, 32.0),
-        (Unary::Erf, 25.0),
-        (Unary::Tanh, 22.0),
-        (Unary::Sigmoid, 23.0),
-        (Unary::Gelu, 27.0),
-        (Unary::GeluTanh, 27.0),
+        (Unary::Relu, 1.9),
+        (Unary::Clamp { low: 0.0, high: 6.0 }, 2.4),
+        (Unary::Sqrt, 2.6),
+        (Unary::Exp, 19.1),
+        (Unary::Log, 34.6),
+        (Unary::Erf, 23.6),
+        (Unary::Tanh, 20.4),
+        (Unary::Sigmoid, 22.8),
+        (Unary::Gelu, 25.1),
+        (Unary::GeluTanh, 26.2),
         (Unary::Silu, 23.0),
-        (Unary::Softplus, 60.0),
-        (Unary::Mish, 30.0),
+        (Unary::Softplus, 59.9),
+        (Unary::Mish, 26.4),
         (Unary::HardSwish, 6.0),
-        (Unary::LeakyRelu { alpha: 0.01 }, 4.5),
-        (Unary::Elu { alpha: 1.0 }, 25.0),
-        (Unary::Sin, 180.0),
-        (Unary::Cos, 180.0),
+        (Unary::LeakyRelu { alpha: 0.01 }, 3.9),
+        (Unary::Elu { alpha: 1.0 }, 24.9),
+        (Unary::Sin, 169.9),
+        (Unary::Cos, 164.9),
     ];
     let mut rows: Vec<Row> = unary.into_iter().map(|(function, asked)| self::unary(function, asked)).collect();
     for shape in SHAPES {
         let [_, columns] = shape;
         let full: &'static [usize] = &[1, 1];
         rows.extend([
-            chain("add", shape, &[(Some(Binary::Add), full, None)], 3.0),
-            chain("add [columns]", shape, &[(Some(Binary::Add), &[1], None)], 3.0),
-            chain("add [rows, 1]", shape, &[(Some(Binary::Add), &[1, 0], None)], 3.0),
-            chain("mul div", shape, &[(Some(Binary::Mul), full, None), (Some(Binary::Div), full, None)], 7.5),
+            chain("add", shape, &[(Some(Binary::Add), full, None)], 2.5),
+            chain("add [columns]", shape, &[(Some(Binary::Add), &[1], None)], 3.9),
+            chain("add [rows, 1]", shape, &[(Some(Binary::Add), &[1, 0], None)], 3.5),
+            chain("mul div", shape, &[(Some(Binary::Mul), full, None), (Some(Binary::Div), full, None)], 7.2),
             chain(
                 "scale shift clamp [rows, 1]",
                 shape,
@@ -45,17 +45,17 @@ pub fn rows() -> Vec<Row> {
                     (Some(Binary::Add), &[1, 0], None),
                     (None, full, Some(Unary::Clamp { low: 0.0, high: 6.0 })),
                 ],
-                4.5,
+                5.7,
             ),
             chain(
                 "scale shift [columns]",
                 shape,
                 &[(Some(Binary::Mul), &[1], None), (Some(Binary::Add), &[1], None)],
-                4.0,
+                5.2,
             ),
-            chain("residual relu", shape, &[(Some(Binary::Add), full, None), (None, full, Some(Unary::Relu))], 4.0),
-            chain("silu gate", shape, &[(None, full, Some(Unary::Silu)), (Some(Binary::Mul), full, None)], 25.0),
-            chain("bias gelu", shape, &[(Some(Binary::Add), &[1], None), (None, full, Some(Unary::Gelu))], 28.0),
+            chain("residual relu", shape, &[(Some(Binary::Add), full, None), (None, full, Some(Unary::Relu))], 3.6),
+            chain("silu gate", shape, &[(None, full, Some(Unary::Silu)), (Some(Binary::Mul), full, None)], 24.3),
+            chain("bias gelu", shape, &[(Some(Binary::Add), &[1], None), (None, full, Some(Unary::Gelu))], 27.7),
         ]);
         debug_assert!(columns > 0);
     }

@@ -61,7 +61,7 @@ pub fn rows() -> Vec<Row> {
             let (input, mut output) = (vec![5; length], vec![0u8; length]);
             instructions(|| uncentre(&input, 3, &mut output))
         };
-        add("uncentre", Conversion::Centre, Box::new(run));
+        add("uncentre", Conversion::Uncentre, Box::new(run));
         let run = move || {
             let input = floats(length);
             instructions(|| {

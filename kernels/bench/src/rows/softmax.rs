@@ -8,10 +8,11 @@ pub fn rows() -> Vec<Row> {
     let shapes = [(64, 512), (61, 509), (384, 32)];
     let mut rows = Vec::new();
     for (count, columns) in shapes {
-        let asked = if columns == 32 { 27.0 } else { 20.5 };
+        let asked = if columns == 32 { 34.0 } else { 24.0 };
+        let masked = if columns == 32 { 43.5 } else { 28.5 };
         rows.push(softmax("softmax", count, columns, 1.0, false, false, asked));
-        rows.push(softmax("softmax scaled, masked", count, columns, 0.125, true, false, asked + 4.0));
-        rows.push(softmax("log-softmax", count, columns, 1.0, false, true, asked + 1.0));
+        rows.push(softmax("softmax scaled, masked", count, columns, 0.125, true, false, masked));
+        rows.push(softmax("log-softmax", count, columns, 1.0, false, true, asked + 2.0));
     }
     rows
 }

@@ -7,7 +7,6 @@ use crate::matrix::Clamp;
 use std::arch::wasm32::*;
 
 /// What a block works on. Offsets and strides are in bytes.
-#[repr(C)]
 pub struct Block {
     /// For the first pixel, where each tap's channels are; for the next one, `taps_stride` further. There is at least
     /// one pixel.

@@ -88,7 +88,7 @@ fn convolve(
             weights: filter.tap(tap)[channel..].as_ptr(),
             weights_stride: channels * size_of::<f32>(),
             bias: epilogue.bias.map_or(ZEROS.as_ptr(), |bias| bias[channel..].as_ptr()),
-            c: output.row_mut(pixels.start)[channel..].as_mut_ptr(),
+            c: output.data[pixels.start * output.stride + channel..].as_mut_ptr(),
             c_stride: output.stride * size_of::<f32>(),
             clamp: if last { epilogue.clamp } else { Clamp::NONE },
         };

@@ -18,7 +18,6 @@ use crate::matrix::Clamp;
 use std::arch::wasm32::*;
 
 /// What [`Block`]s work on. Offsets and strides are in bytes.
-#[repr(C)]
 pub struct Block {
     /// Where each row's values of A start, and the end of this table, which has at least one entry.
     pub rows: *const *const f32,
@@ -38,7 +37,6 @@ pub struct Block {
 }
 
 /// What [`VectorBlock`]s work on. Strides are in bytes.
-#[repr(C)]
 pub struct VectorBlock {
     /// K values of x.
     pub x: *const f32,
@@ -142,6 +140,8 @@ macro_rules! blocks {
     ($($module:ident $v:literal $vs:tt;)*) => { $(
         mod $module {
             use super::*;
+            block!(block_27, $v $vs, 27 [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26]);
+            pub const WHOLE: BlockFn = block_27::<true, true>;
             block!(block_32, $v $vs, 32 [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31]);
             block!(block_16, $v $vs, 16 [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15]);
             block!(block_8, $v $vs, 8 [0 1 2 3 4 5 6 7]);
@@ -166,25 +166,43 @@ pub const DEPTHS: [usize; 6] = [32, 16, 8, 4, 2, 1];
 blocks! {
     vectors_1 1 [0];
     vectors_2 2 [0 1];
-    vectors_3 3 [0 1 2];
     vectors_4 4 [0 1 2 3];
-    vectors_5 5 [0 1 2 3 4];
     vectors_6 6 [0 1 2 3 4 5];
-    vectors_7 7 [0 1 2 3 4 5 6];
     vectors_8 8 [0 1 2 3 4 5 6 7];
 }
 
-/// Blocks by vectors - 1, index in [`DEPTHS`], and whether the block is the sum's first (+ 1) and last (+ 2).
-pub static BLOCKS: [[[BlockFn; 4]; DEPTHS.len()]; 8] = [
-    vectors_1::BLOCKS,
-    vectors_2::BLOCKS,
-    vectors_3::BLOCKS,
-    vectors_4::BLOCKS,
-    vectors_5::BLOCKS,
-    vectors_6::BLOCKS,
-    vectors_7::BLOCKS,
-    vectors_8::BLOCKS,
-];
+/// Blocks of panels of so many vectors, by index in [`DEPTHS`] and whether the block is the sum's first (+ 1) and last
+/// (+ 2).
+///
+/// # Panics
+/// When there are none.
+pub fn blocks(vectors: usize) -> &'static [[BlockFn; 4]; DEPTHS.len()] {
+    static BLOCKS: [[[BlockFn; 4]; DEPTHS.len()]; 5] =
+        [vectors_1::BLOCKS, vectors_2::BLOCKS, vectors_4::BLOCKS, vectors_6::BLOCKS, vectors_8::BLOCKS];
+    match vectors {
+        1 => &BLOCKS[0],
+        2 => &BLOCKS[1],
+        4 => &BLOCKS[2],
+        6 => &BLOCKS[3],
+        8 => &BLOCKS[4],
+        _ => panic!("there are no blocks of {vectors} vectors"),
+    }
+}
+
+/// The block of depth 27 of a panel of so many vectors, which is a sum's first and last.
+///
+/// # Panics
+/// When there is none.
+pub fn whole_block(vectors: usize) -> BlockFn {
+    match vectors {
+        1 => vectors_1::WHOLE,
+        2 => vectors_2::WHOLE,
+        4 => vectors_4::WHOLE,
+        6 => vectors_6::WHOLE,
+        8 => vectors_8::WHOLE,
+        _ => panic!("there are no blocks of {vectors} vectors"),
+    }
+}
 
 macro_rules! vector_chain {
     ($sum:ident, $x:ident, $b:ident, $v:literal, [$($k:literal)*]) => { $(

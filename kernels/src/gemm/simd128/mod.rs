@@ -3,11 +3,11 @@
 mod block;
 
 pub(crate) use super::cost::CHUNK_ROWS;
-use super::cost::{DEPTH, VECTOR_DEPTH, VECTOR_ROWS};
+use super::cost::{DEPTH, VECTOR_DEPTH, VECTOR_ROWS, WHOLE_DEPTH};
 use super::pack::{LANES, PANEL_COLUMNS, PANEL_VECTORS, Panel, panels};
 use super::{PackedRef, portable};
 use crate::matrix::{Clamp, Epilogue, MatrixMut, MatrixRef};
-use block::{BLOCKS, Block, DEPTHS, VECTOR_BLOCKS, VECTOR_DEPTHS, VectorBlock};
+use block::{Block, DEPTHS, VECTOR_BLOCKS, VECTOR_DEPTHS, VectorBlock, blocks, whole_block};
 use std::arch::wasm32::*;
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -98,12 +98,18 @@ impl<'a> Chunk<'a> {
         } else {
             (self.c.wrapping_add(panel.column), self.c_stride)
         };
-        let blocks = &BLOCKS[panel.vectors - 1];
+        let is_whole = k == (0..WHOLE_DEPTH) && self.b.k == WHOLE_DEPTH && self.epilogue.residual.is_none();
+        let blocks = blocks(panel.vectors);
         let mut done = 0;
         while done < k.len() {
-            let (depth, index) = next_depth(&DEPTHS, k.len() - done);
             let row = k.start + done;
-            let (first, last) = (row == 0, row + depth == self.b.k && self.epilogue.residual.is_none());
+            let (depth, function) = if is_whole {
+                (WHOLE_DEPTH, whole_block(panel.vectors))
+            } else {
+                let (depth, index) = next_depth(&DEPTHS, k.len() - done);
+                let (first, last) = (row == 0, row + depth == self.b.k && self.epilogue.residual.is_none());
+                (depth, blocks[index][usize::from(first) + 2 * usize::from(last)])
+            };
             let (b, b_stride) = self.b.panel(panel, row);
             let block = Block {
                 rows: table.as_ptr(),
@@ -118,7 +124,7 @@ impl<'a> Chunk<'a> {
             };
             // SAFETY: the rows of A are the caller's word; those of B and C hold the panel's columns, the partial panel
             // being stored aside, with a row of one vector for each of at most CHUNK_ROWS rows.
-            unsafe { blocks[index][usize::from(first) + 2 * usize::from(last)](&block) };
+            unsafe { function(&block) };
             done += depth;
         }
     }
@@ -128,17 +134,21 @@ impl<'a> Chunk<'a> {
     /// # Safety
     /// All rows of B were accumulated, those of the partial panel with the same `columns`.
     pub(crate) unsafe fn finish(&mut self, columns: &Range<usize>) {
-        let (n, count) = (self.b.n, self.b.n.min(LANES));
+        let n = self.b.n;
         if !n.is_multiple_of(LANES) && columns.end == n {
+            // The partial panel's columns that were asked for: its first ones may be another range's.
+            let panel_start = n.saturating_sub(LANES);
+            let first = columns.start.max(panel_start);
             let aside: *const [f32; LANES] = self.aside.as_ptr().cast();
             for row in 0..self.rows {
                 // SAFETY: the partial panel was accumulated; its columns are within C's row.
                 unsafe {
-                    let to = self.c.add(row * self.c_stride + n - count);
-                    if count == LANES {
-                        v128_store(to.cast(), v128_load(aside.add(row).cast()));
+                    let from = aside.add(row).cast::<f32>().add(first - panel_start);
+                    let to = self.c.add(row * self.c_stride + first);
+                    if n - first == LANES {
+                        v128_store(to.cast(), v128_load(from.cast()));
                     } else {
-                        to.copy_from_nonoverlapping(aside.add(row).cast(), count);
+                        to.copy_from_nonoverlapping(from, n - first);
                     }
                 }
             }
@@ -297,4 +307,4 @@ fn full_panels(x: &[f32], b: PackedRef<'_>, epilogue: &Epilogue<'_>, columns: Ra
     }
 }
 
-const _: () = assert!(PANEL_VECTORS == BLOCKS.len() && DEPTH == DEPTHS[0] && VECTOR_DEPTH == VECTOR_DEPTHS[0]);
+const _: () = assert!(PANEL_VECTORS == 8 && DEPTH == DEPTHS[0] && VECTOR_DEPTH == VECTOR_DEPTHS[0]);

@@ -91,3 +91,54 @@ fn names_are_looked_up_in_icps_store_then_in_dfxs() -> Result<()> {
     assert!(load(IdentityChoice::Pem(icp.join("none.pem"))).is_err());
     Ok(())
 }
+
+/// Files as `icp identity delegation request`, `sign` and `use` leave them.
+#[test]
+fn a_delegation_speaks_for_the_key_that_signed_it() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let icp = dir.path().join("icp");
+    let stores = Stores { icp: Some(icp.clone()), dfx: None };
+    let owner = Secp256k1Identity::from_pem(SECP256K1.1.as_bytes())?;
+    let session = Prime256v1Identity::from_pem(PRIME256V1.1.as_bytes())?;
+    let chain = |expiration: u64| -> Result<String> {
+        let delegation = Delegation {
+            pubkey: session.public_key().context("a public key")?,
+            expiration,
+            targets: Some(vec![Principal::management_canister()]),
+            permissions: None,
+        };
+        let signature = owner.sign_delegation(&delegation).map_err(|e| anyhow!(e))?.signature.context("a signature")?;
+        Ok(serde_json::json!({
+            "publicKey": hex::encode(owner.public_key().context("a public key")?),
+            "delegations": [{
+                "signature": hex::encode(signature),
+                "delegation": {
+                    "pubkey": hex::encode(&delegation.pubkey),
+                    "expiration": format!("{expiration:x}"),
+                    "targets": ["aaaaa-aa"],
+                },
+            }],
+        })
+        .to_string())
+    };
+    let list = |kind: &str, format: &str| {
+        format!(r#"{{"identities":{{"s":{{"kind":"{kind}","storage":{{"kind":"pem","format":"{format}"}}}}}}}}"#)
+    };
+    write(icp.join("identity_list.json"), &list("delegation", "plaintext"))?;
+    write(icp.join("keys/s.pem"), PRIME256V1.1)?;
+    write(icp.join("delegations/s.json"), &chain(u64::MAX)?)?;
+    let load = || load_from(&IdentityChoice::Named("s".to_string()), &stores);
+    assert_eq!(principal(load())?, SECP256K1.0);
+    assert_eq!(load()?.delegation_chain().len(), 1);
+
+    let refusal = || load().err().map(|error| format!("{error:#}")).unwrap_or_default();
+    write(icp.join("delegations/s.json"), &chain(1)?)?;
+    assert!(refusal().contains("expired"), "{}", refusal());
+    write(icp.join("delegations/s.json"), "{}")?;
+    assert!(refusal().contains("s.json") && refusal().contains("no delegations"), "{}", refusal());
+    write(icp.join("identity_list.json"), &list("delegation", "pbes2"))?;
+    assert!(refusal().contains("only icp can unlock"), "{}", refusal());
+    write(icp.join("identity_list.json"), &list("pending-delegation", "plaintext"))?;
+    assert!(refusal().contains("no delegation yet"), "{}", refusal());
+    Ok(())
+}

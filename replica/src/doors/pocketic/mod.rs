@@ -159,6 +159,8 @@ impl Server {
                 cache_dir: self.cache_dir.clone(),
                 start_time_ns: plan.start_time_ns,
                 benchmark: plan.benchmark,
+                system_canisters: false,
+                state_dir: None,
             },
             auto_progress: false,
         };

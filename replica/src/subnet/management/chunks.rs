@@ -36,7 +36,7 @@ impl Subnet {
             }
             let cost = prices::execution(prices::UPLOAD_CHUNK_INSTRUCTIONS);
             // The store grows, and with it what the balance must not fall below.
-            canister.chunks.insert(hash, args.chunk);
+            canister.chunks.insert(hash, args.chunk.into());
             if let Err(missing) = canister.withdraw(cost) {
                 canister.chunks.remove(&hash);
                 let message =

@@ -10,14 +10,7 @@ use super::{Call, decode, unit_reply};
 use crate::execution::{Engine, EntryPoint, Instance, Module, Outcome, StableMemory, Trap};
 use candid::Principal;
 use ic_management_canister_types as ic00;
-use sha2::{Digest, Sha256};
-use std::borrow::Cow;
-use std::io::Read;
 
-/// First bytes of a gzip file (RFC 1952).
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
-/// A module that imports this needs a certificate in queries.
-const CERTIFICATE_IMPORT: &[u8] = b"data_certificate";
 /// The instrumented start function.
 const START_EXPORT: &str = "canister_start";
 /// Metadata of a module that keeps its heap over upgrades.
@@ -129,24 +122,18 @@ fn install_on(
     spent: &mut Spent,
 ) -> Result<Code, Rejection> {
     let id = canister.id;
-    let wasm = unzipped(&id, installation.wasm)?;
-    let module = Module::compile(engine, &wasm).map_err(|invalid| invalid_module(&id, &invalid.message))?;
-    spent.add_instructions(module.compile_instructions());
+    let compiled = Code::compile(engine, &id, installation.wasm)?;
+    spent.add_instructions(compiled.module.compile_instructions());
     let mut installer = Installer { canister, engine, info, sender, spent };
     let flags = match installation.mode {
         ic00::CanisterInstallMode::Install | ic00::CanisterInstallMode::Reinstall => None,
         ic00::CanisterInstallMode::Upgrade(flags) => Some(flags.unwrap_or_default()),
     };
     let instance = match flags {
-        None => installer.fresh(&module, installation.argument)?,
-        Some(flags) => installer.upgrade(&module, flags, installation.argument)?,
+        None => installer.fresh(&compiled.module, installation.argument)?,
+        Some(flags) => installer.upgrade(&compiled.module, flags, installation.argument)?,
     };
-    Ok(Code {
-        module,
-        instance,
-        module_hash: Sha256::digest(installation.wasm).into(),
-        wants_certificate: wasm.windows(CERTIFICATE_IMPORT.len()).any(|window| window == CERTIFICATE_IMPORT),
-    })
+    Ok(compiled.with_instance(instance))
 }
 
 /// Runs the messages of one installation.
@@ -292,24 +279,4 @@ fn check_persistence(old: &Module, flags: ic00::UpgradeFlags) -> Result<(), Reje
         )),
         Some(ic00::WasmMemoryPersistence::Replace) | None => Ok(()),
     }
-}
-
-fn invalid_module(id: &Principal, message: &str) -> Rejection {
-    let message = format!("Error from Canister {id}: Canister's Wasm module is not valid: {message}");
-    Rejection::new(ErrorCode::CanisterInvalidWasm, message)
-}
-
-/// The module itself, unzipped if need be, at most of the size that the network takes.
-fn unzipped<'a>(id: &Principal, wasm: &'a [u8]) -> Result<Cow<'a, [u8]>, Rejection> {
-    let limit = prices::MAX_MODULE_BYTES;
-    let too_large = || invalid_module(id, &format!("the module is larger than {limit} bytes"));
-    if !wasm.starts_with(&GZIP_MAGIC) {
-        return if wasm.len() as u64 > limit { Err(too_large()) } else { Ok(Cow::Borrowed(wasm)) };
-    }
-    let mut module = Vec::new();
-    flate2::read::GzDecoder::new(wasm)
-        .take(limit + 1)
-        .read_to_end(&mut module)
-        .map_err(|error| invalid_module(id, &format!("failed to decompress the module: {error}")))?;
-    if module.len() as u64 > limit { Err(too_large()) } else { Ok(Cow::Owned(module)) }
 }

@@ -2,7 +2,7 @@
 
 use super::super::canister::{Canister, Status, StopRequest};
 use super::super::errors;
-use super::super::message::Answer;
+use super::super::message::{Answer, Origin};
 use super::super::prices;
 use super::super::settings::Settings;
 use super::super::types::{ErrorCode, Rejection};
@@ -26,9 +26,22 @@ impl Subnet {
             return Err(Rejection::new(ErrorCode::InsufficientCyclesForCreateCanister, message));
         };
         let id = self.free_id();
-        self.add_canister(call, id, args.settings, cycles, args.sender_canister_version)?;
+        self.add_canister(call.sender, call.origin, id, args.settings, cycles, args.sender_canister_version)?;
         call.cycles = 0;
         Ok(encode((ic00::CanisterIdRecord { canister_id: id },)))
+    }
+
+    /// A canister of `controller` (unless the settings name others), made by a canister of the network.
+    pub(in crate::subnet) fn make_canister(
+        &mut self,
+        controller: Principal,
+        origin: &Origin,
+        settings: Option<ic00::CanisterSettings>,
+        cycles: u128,
+    ) -> Result<Principal, Rejection> {
+        let id = self.free_id();
+        self.add_canister(controller, origin, id, settings, cycles, None)?;
+        Ok(id)
     }
 
     /// `provisional_create_canister_with_cycles`: cycles out of nothing, and an id of the caller's choice.
@@ -51,19 +64,20 @@ impl Subnet {
                 )));
             }
         };
-        self.add_canister(call, id, args.settings, cycles, args.sender_canister_version)?;
+        self.add_canister(call.sender, call.origin, id, args.settings, cycles, args.sender_canister_version)?;
         Ok(encode((ic00::CanisterIdRecord { canister_id: id },)))
     }
 
     fn add_canister(
         &mut self,
-        call: &Call,
+        controller: Principal,
+        origin: &Origin,
         id: Principal,
         settings: Option<ic00::CanisterSettings>,
         cycles: u128,
         sender_version: Option<u64>,
     ) -> Result<(), Rejection> {
-        let mut canister = Canister::new(id, Settings::new(call.sender), cycles, self.info.time_ns);
+        let mut canister = Canister::new(id, Settings::new(controller), cycles, self.info.time_ns);
         if let Some(settings) = settings {
             canister.settings = changed_settings(&canister, settings)?;
         }
@@ -72,7 +86,7 @@ impl Subnet {
             environment_variables_hash: None,
         };
         let details = ic00::ChangeDetails::Creation(creation);
-        canister.record_change(self.info.time_ns, call.origin, sender_version, details);
+        canister.record_change(self.info.time_ns, origin, sender_version, details);
         self.certified.set_canister(&canister);
         self.canisters.insert(id, canister);
         Ok(())
@@ -173,16 +187,22 @@ impl Subnet {
 
     pub(super) fn uninstall_code(&mut self, call: &Call) -> Result<Vec<u8>, Rejection> {
         let (args,) = decode::<(ic00::UninstallCodeArgs,)>(call.argument)?;
-        let id = args.canister_id;
-        let time_ns = self.info.time_ns;
-        let canister = self.canisters.get_mut(&id).ok_or_else(|| errors::canister_not_found(&id))?;
+        if !self.canisters.contains_key(&args.canister_id) {
+            return Err(errors::canister_not_found(&args.canister_id));
+        }
+        self.uninstall(&args.canister_id, call.origin, args.sender_canister_version);
+        Ok(unit_reply())
+    }
+
+    /// Takes code and memories away, and answers whom the canister had not answered yet.
+    pub(super) fn uninstall(&mut self, id: &Principal, origin: &Origin, sender_version: Option<u64>) {
+        let Some(canister) = self.canisters.get_mut(id) else { return };
         let unanswered = canister.uninstall();
-        canister.record_change(time_ns, call.origin, args.sender_canister_version, ic00::ChangeDetails::CodeUninstall);
+        canister.record_change(self.info.time_ns, origin, sender_version, ic00::ChangeDetails::CodeUninstall);
         self.certified.set_canister(canister);
         for (to, refund) in unanswered {
             self.answer(Answer { to, result: Err(errors::uninstalled()), refund });
         }
-        Ok(unit_reply())
     }
 }
 

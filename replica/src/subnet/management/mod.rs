@@ -1,12 +1,13 @@
 //! The management canister.
 //!
 //! Source: Interface Specification, "The IC management canister". Methods that need other subnets or keys
-//! (`http_request`, threshold signatures, the Bitcoin API) are not there, nor are snapshots.
+//! (`http_request`, threshold signatures, the Bitcoin API) are not there.
 
 mod chunks;
 mod install;
 mod lifecycle;
 mod settings;
+mod snapshots;
 mod status;
 
 use super::Subnet;
@@ -42,6 +43,14 @@ enum Method {
     DepositCycles,
     RawRand,
     FetchCanisterLogs,
+    TakeCanisterSnapshot,
+    LoadCanisterSnapshot,
+    ListCanisterSnapshots,
+    DeleteCanisterSnapshot,
+    ReadCanisterSnapshotMetadata,
+    ReadCanisterSnapshotData,
+    UploadCanisterSnapshotMetadata,
+    UploadCanisterSnapshotData,
 }
 
 /// Who may call a method.
@@ -77,6 +86,14 @@ impl Method {
             "deposit_cycles" => Method::DepositCycles,
             "raw_rand" => Method::RawRand,
             "fetch_canister_logs" => Method::FetchCanisterLogs,
+            "take_canister_snapshot" => Method::TakeCanisterSnapshot,
+            "load_canister_snapshot" => Method::LoadCanisterSnapshot,
+            "list_canister_snapshots" => Method::ListCanisterSnapshots,
+            "delete_canister_snapshot" => Method::DeleteCanisterSnapshot,
+            "read_canister_snapshot_metadata" => Method::ReadCanisterSnapshotMetadata,
+            "read_canister_snapshot_data" => Method::ReadCanisterSnapshotData,
+            "upload_canister_snapshot_metadata" => Method::UploadCanisterSnapshotMetadata,
+            "upload_canister_snapshot_data" => Method::UploadCanisterSnapshotData,
             _ => return Err(errors::no_management_method(name)),
         })
     }
@@ -94,7 +111,15 @@ impl Method {
             | Method::StopCanister
             | Method::DeleteCanister
             | Method::UpdateSettings
-            | Method::CanisterStatus => Access::Controllers,
+            | Method::CanisterStatus
+            | Method::TakeCanisterSnapshot
+            | Method::LoadCanisterSnapshot
+            | Method::ListCanisterSnapshots
+            | Method::DeleteCanisterSnapshot
+            | Method::ReadCanisterSnapshotMetadata
+            | Method::ReadCanisterSnapshotData
+            | Method::UploadCanisterSnapshotMetadata
+            | Method::UploadCanisterSnapshotData => Access::Controllers,
             Method::CreateCanister
             | Method::CanisterInfo
             | Method::CanisterMetadata
@@ -114,6 +139,16 @@ impl Method {
                 | Method::DepositCycles
                 | Method::ProvisionalTopUpCanister
                 | Method::StoredChunks
+                | Method::ListCanisterSnapshots
+                | Method::ReadCanisterSnapshotMetadata
+        )
+    }
+
+    /// Methods that the setting `snapshot_visibility` opens to others than the controllers.
+    fn shows_snapshots(self) -> bool {
+        matches!(
+            self,
+            Method::ListCanisterSnapshots | Method::ReadCanisterSnapshotMetadata | Method::ReadCanisterSnapshotData
         )
     }
 
@@ -171,7 +206,8 @@ impl Subnet {
                 let canister = self.canisters.get(&id).ok_or_else(|| errors::canister_not_found(&id))?;
                 let settings = &canister.settings;
                 let may = settings.controllers.contains(&ingress.sender)
-                    || (method == Method::CanisterStatus && settings.status_visible_to(&ingress.sender));
+                    || (method == Method::CanisterStatus && settings.status_visible_to(&ingress.sender))
+                    || (method.shows_snapshots() && settings.snapshots_visible_to(&ingress.sender));
                 if !may {
                     return Err(errors::not_controller_ingress(&id, &ingress.method));
                 }
@@ -270,6 +306,14 @@ impl Subnet {
             Method::DepositCycles => self.deposit_cycles(call)?,
             Method::RawRand => self.raw_rand(call)?,
             Method::FetchCanisterLogs => return Err(logs_in_replicated_mode()),
+            Method::TakeCanisterSnapshot => self.take_canister_snapshot(call)?,
+            Method::LoadCanisterSnapshot => self.load_canister_snapshot(call)?,
+            Method::ListCanisterSnapshots => self.list_canister_snapshots(call.argument)?,
+            Method::DeleteCanisterSnapshot => self.delete_canister_snapshot(call)?,
+            Method::ReadCanisterSnapshotMetadata => self.read_canister_snapshot_metadata(call.argument)?,
+            Method::ReadCanisterSnapshotData => self.read_canister_snapshot_data(call.argument)?,
+            Method::UploadCanisterSnapshotMetadata => self.upload_canister_snapshot_metadata(call)?,
+            Method::UploadCanisterSnapshotData => self.upload_canister_snapshot_data(call)?,
         };
         Ok(Some(reply))
     }
@@ -286,6 +330,7 @@ impl Subnet {
                 }
                 self.canister_status(&call.argument)
             }
+            Method::ListCanisterSnapshots => self.query_snapshots(call),
             _ => {
                 let message = format!("Query method {} not found.", call.method);
                 Err(Rejection::new(ErrorCode::CanisterMethodNotFound, message))
@@ -297,8 +342,9 @@ impl Subnet {
     fn check_controller(&self, id: &Principal, call: &Call, method: Method) -> Result<(), Rejection> {
         let canister = self.canisters.get(id).ok_or_else(|| errors::canister_not_found(id))?;
         let settings = &canister.settings;
-        let may_see =
-            method == Method::CanisterStatus && (call.sender == *id || settings.status_visible_to(&call.sender));
+        let may_see = (method == Method::CanisterStatus
+            && (call.sender == *id || settings.status_visible_to(&call.sender)))
+            || (method.shows_snapshots() && settings.snapshots_visible_to(&call.sender));
         // A canister may change its own settings only as its own controller, but manages its own chunk store.
         let is_own_store = call.sender == *id
             && matches!(method, Method::UploadChunk | Method::StoredChunks | Method::ClearChunkStore);

@@ -94,7 +94,7 @@ fn status_of(canister: &Canister) -> ic00::CanisterStatusResult {
             custom_sections_size: Nat::from(memory.custom_sections),
             canister_history_size: Nat::from(memory.history),
             wasm_chunk_store_size: Nat::from(memory.chunk_store),
-            snapshots_size: zero(),
+            snapshots_size: Nat::from(memory.snapshots),
             log_memory_store_size: Nat::from(canister.log.used_bytes()),
         },
         cycles: Nat::from(canister.cycles),

@@ -4,8 +4,11 @@ mod calls;
 mod cycles;
 mod install;
 mod lifecycle;
+mod persistence;
 mod queries;
 mod rounds;
+mod snapshots;
+mod system_canisters;
 
 use super::errors;
 use super::message::CallResult;
@@ -36,7 +39,14 @@ impl Net {
     }
 
     fn with_seed(seed: u8) -> Self {
-        let config = SubnetConfig { seed: [seed; 32], cache_dir: None, start_time_ns: START_NS, benchmark: false };
+        let config = SubnetConfig {
+            seed: [seed; 32],
+            cache_dir: None,
+            start_time_ns: START_NS,
+            benchmark: false,
+            system_canisters: true,
+            state_dir: None,
+        };
         let subnet = Subnet::new(config).expect("a subnet starts");
         Net { subnet, sender: Principal::anonymous(), next_message: 0 }
     }

@@ -1,0 +1,190 @@
+//! What strangers send: bytes that are no argument, on every endpoint, and models that are no models.
+
+use candid::{Encode, Principal};
+use end_to_end_tests::models::{MLP, assert_close, input, manifest, mlp};
+use end_to_end_tests::pocket::{Model, Pocket};
+use onnx_canister_interface::{Health, InferenceAccess, ModelInfo, ModelState, SettingsPatch};
+
+const UPDATES: [&str; 15] = [
+    "begin_upload",
+    "put_chunk",
+    "commit",
+    "load",
+    "unload",
+    "activate",
+    "rollback",
+    "delete_model",
+    "classify",
+    "infer",
+    "put_input",
+    "delete_input",
+    "start_classify",
+    "start_infer",
+    "cancel",
+];
+const QUERIES: [&str; 7] =
+    ["missing_chunks", "model_info", "classify_query", "infer_query", "poll", "read_output", "http_request"];
+
+/// Instructions that a message of nonsense may cost the canister, whatever it is.
+const NONSENSE_INSTRUCTIONS_MAX: u128 = 100_000_000;
+
+/// Bytes that are an argument of none of the methods.
+fn nonsense() -> Vec<(&'static str, Vec<u8>)> {
+    // A field that nobody asked for: a vector of 2^32 - 1 nulls, in a few bytes.
+    let bomb = b"DIDL\x02\x6d\x7f\x6c\x01\x00\x00\x01\x01\xff\xff\xff\xff\x0f".to_vec();
+    // A type that contains itself, and a value as deep as the message is long.
+    let mut deep = b"DIDL\x01\x6e\x00\x01\x00".to_vec();
+    deep.extend(vec![1; 200_000]);
+    deep.push(0);
+    // A type table of 60,000 entries.
+    let mut table = b"DIDL\xe0\xd4\x03".to_vec();
+    table.extend([0x6e, 0x7f].repeat(60_000));
+    table.extend([0]);
+    let overlong_text = b"DIDL\x00\x01\x71\x02\xc0\xaf".to_vec();
+    vec![
+        ("no Candid", b"neither this nor that".to_vec()),
+        ("a header that ends", b"DIDL\x05".to_vec()),
+        ("an integer", Encode!(&candid::Int::from(-7)).expect("it encodes")),
+        ("a blob", Encode!(&vec![0_u8; 1_000]).expect("it encodes")),
+        ("a principal", Encode!(&Principal::anonymous()).expect("it encodes")),
+        ("a length beyond the message", b"DIDL\x00\x01\x71\xff\xff\xff\xff\x0f".to_vec()),
+        ("text that is not UTF-8", overlong_text),
+        ("a bomb", bomb),
+        ("nesting", deep),
+        ("a table of types", table),
+        ("a record of other fields", Encode!(&Health::default_for_test()).expect("it encodes")),
+    ]
+}
+
+trait DefaultForTest {
+    fn default_for_test() -> Self;
+}
+
+impl DefaultForTest for Health {
+    fn default_for_test() -> Self {
+        Health {
+            version: String::new(),
+            cycle_balance: 0_u8.into(),
+            idle_cycles_per_day: 0_u8.into(),
+            days_left: None,
+            below_reserve: false,
+            stable_bytes: 0,
+            heap_bytes: 0,
+            models_ready: 0,
+            jobs_pending: 0,
+            open_calls: 0,
+            heap_used_bytes: 0,
+            damages: vec![],
+        }
+    }
+}
+
+#[test]
+fn bytes_that_are_no_argument_are_rejected_on_every_endpoint_and_cheaply() {
+    let everyone = SettingsPatch { inference_access: Some(InferenceAccess::Everyone), ..SettingsPatch::default() };
+    let pocket = Pocket::new(Some(everyone));
+    let model = pocket.deploy_model(&mlp("mlp"));
+    for (what, bytes) in nonsense() {
+        for method in UPDATES {
+            let before = pocket.ic.cycle_balance(pocket.id);
+            let answer = pocket.ic.update_call(pocket.id, pocket.caller, method, bytes.clone());
+            let spent = before.saturating_sub(pocket.ic.cycle_balance(pocket.id));
+            // Ingress costs 2,000 cycles a byte, whatever the canister does.
+            let executed = spent.saturating_sub(bytes.len() as u128 * 2_000);
+            assert!(executed < NONSENSE_INSTRUCTIONS_MAX, "{what} to {method}: {executed} cycles");
+            check(what, method, answer);
+        }
+        for method in QUERIES {
+            check(what, method, pocket.ic.query_call(pocket.id, pocket.caller, method, bytes.clone()));
+        }
+    }
+    let health: Health = pocket.query_plain("health");
+    assert_eq!((health.jobs_pending, health.open_calls, health.damages.len()), (0, 0, 0));
+    assert_eq!(pocket.query::<_, Vec<ModelInfo>>("list_models", ()).expect("list_models").len(), 1);
+    assert_close(&pocket.infer(&model, &input()).expect("infer"), &MLP.reference(&input()));
+}
+
+/// A reject that names what could not be decoded, or an answer that is an error: a text may be a name of nothing.
+fn check(what: &str, method: &str, answer: Result<Vec<u8>, pocket_ic::RejectResponse>) {
+    match answer {
+        Err(reject) => {
+            let message = reject.to_string();
+            let says_so = ["decode", "Candid", "argument", "parse", "skipping", "quota", "UTF-8", "utf-8"];
+            assert!(says_so.iter().any(|word| message.contains(word)), "{what} to {method}: {message}");
+            assert!(message.len() < 20_000, "{what} to {method}: a message of {} bytes", message.len());
+        }
+        Ok(bytes) => {
+            let answer: Result<candid::Reserved, onnx_canister_interface::Error> =
+                candid::decode_one(&bytes).unwrap_or_else(|error| panic!("{what} to {method}: {error}"));
+            assert!(answer.is_err(), "{what} to {method} was taken");
+        }
+    }
+}
+
+/// `y = ConstantOfShape(shape)` with the shape computed, so that only running the graph tells how large it is.
+fn computed_bomb() -> Vec<u8> {
+    fn field(number: u32, bytes: &[u8]) -> Vec<u8> {
+        let mut out = varint(u64::from(number << 3 | 2));
+        out.extend(varint(bytes.len() as u64));
+        out.extend_from_slice(bytes);
+        out
+    }
+    fn number(field: u32, value: u64) -> Vec<u8> {
+        [varint(u64::from(field << 3)), varint(value)].concat()
+    }
+    fn varint(mut value: u64) -> Vec<u8> {
+        let mut out = Vec::new();
+        while value >= 0x80 {
+            out.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        out.push(value as u8);
+        out
+    }
+    fn node(operator: &str, inputs: &[&str], output: &str) -> Vec<u8> {
+        let inputs: Vec<u8> = inputs.iter().flat_map(|input| field(1, input.as_bytes())).collect();
+        [inputs, field(2, output.as_bytes()), field(4, operator.as_bytes())].concat()
+    }
+    let value = |name: &str| {
+        let tensor = [number(1, 1), field(2, &field(1, &number(1, 1)))].concat();
+        [field(1, name.as_bytes()), field(2, &field(1, &tensor))].concat()
+    };
+    let sizes: Vec<u8> = [1_i64 << 12, 1 << 12].iter().flat_map(|size| size.to_le_bytes()).collect();
+    let shape = [number(1, 2), number(2, 7), field(8, b"s"), field(9, &sizes)].concat();
+    let graph = [
+        field(1, &node("Mul", &["s", "s"], "t")),
+        field(1, &node("ConstantOfShape", &["t"], "y")),
+        field(5, &shape),
+        field(11, &value("x")),
+        field(12, &value("y")),
+    ]
+    .concat();
+    [number(1, 8), field(7, &graph), field(8, &number(2, 13))].concat()
+}
+
+#[test]
+fn models_that_are_bombs_fail_and_the_others_answer() {
+    let pocket = Pocket::new(None);
+    let good = pocket.deploy_model(&mlp("good"));
+    let cut = MLP.file();
+    for (name, file) in [
+        ("bomb", computed_bomb()),
+        ("cut", cut[..cut.len() - 1].to_vec()),
+        ("noise", (0..40_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect()),
+    ] {
+        let model = pocket.upload(&Model::new(manifest(name, 1_000_000), vec![("model.onnx".to_string(), file)]));
+        let _: ModelInfo = pocket.update("load", model.clone()).expect("it is committed");
+        pocket.tick_until(name, || !matches!(pocket.info(&model).state, ModelState::Loading { .. }));
+        match pocket.info(&model).state {
+            ModelState::Failed { reason } => {
+                println!("{name}: {reason}");
+                assert!(reason.starts_with("invalid model") || reason.starts_with("trapped in loading model"));
+            }
+            other => panic!("{name}: {other:?}"),
+        }
+        assert_close(&pocket.infer(&good, &input()).expect("infer"), &MLP.reference(&input()));
+        let _: () = pocket.update("delete_model", model).expect("delete_model");
+    }
+    let health: Health = pocket.query_plain("health");
+    assert_eq!((health.jobs_pending, health.open_calls), (0, 0));
+}
