@@ -1,12 +1,14 @@
 //! From tract's typed model to a [`Graph`].
 
 use super::dims::Dim;
-use super::{Graph, Node, Source, Value, ValueId};
+use super::opaque::Quantization;
+use super::{Dequantized, Graph, Node, Source, Value, ValueId};
 use crate::EngineError;
 use crate::error::tract;
+use crate::ops::quantize::Grid;
 use crate::ops::{self, Op};
 use tract_onnx::prelude::{DatumType, IntoArcTensor, IntoTValue, TVec};
-use tract_onnx::tract_core::internal::{OutletId, TypedFact, TypedModel, TypedNode};
+use tract_onnx::tract_core::internal::{InletId, OutletId, TypedFact, TypedModel, TypedNode};
 use tract_onnx::tract_core::ops::array::{Gather, MultiBroadcastTo, Slice, StridedSlice, TypedConcat};
 use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_core::ops::cast::Cast;
@@ -109,6 +111,9 @@ impl Lowering<'_> {
     fn lower(&mut self) -> Option<ValueId> {
         let node = self.node;
         let keeps_elements = node.op_is::<AxisOp>() || node.op_is::<Identity>();
+        if let Some(op) = node.op_as::<Quantization>() {
+            self.note_dequantized(op);
+        }
         // What depends on weights alone is worked out by tract's operators while it is packed.
         if !self.inputs.is_empty() && self.inputs.iter().all(|input| self.graph.values[*input].is_weight) {
             return node.op_as::<Cast>().and_then(|cast| self.cast(cast));
@@ -130,6 +135,9 @@ impl Lowering<'_> {
         }
         if let Some(op) = node.op_as::<Gather>() {
             return ops::gather::lower(self, op);
+        }
+        if let Some(op) = node.op_as::<Quantization>() {
+            return self.quantization(op);
         }
         let plain = |value: &ValueId| {
             let datum_type = self.graph.values[*value].datum_type;
@@ -169,6 +177,82 @@ impl Lowering<'_> {
             return ops::concat::lower(self, op);
         }
         None
+    }
+
+    /// Remembers what weights that are dequantised are made of; they get their value number next.
+    fn note_dequantized(&mut self, op: &Quantization) {
+        let (Some(&quantized), Some(&scale)) = (self.inputs.first(), self.inputs.get(1)) else { return };
+        let values = &self.graph.values;
+        if op.quantizes || !self.inputs.iter().all(|input| values[*input].is_weight) {
+            return;
+        }
+        let zero_points = match self.inputs.get(2) {
+            None => Some(Vec::new()),
+            Some(zero_point) => self.graph.constant(*zero_point).and_then(|tensor| {
+                let cast = tensor.cast_to::<i32>().ok()?;
+                Some(bytemuck::cast_slice::<u8, i32>(cast.as_bytes()).to_vec())
+            }),
+        };
+        let is_byte = matches!(values[quantized].datum_type, DatumType::I8 | DatumType::U8);
+        let rank = values[quantized].dims.len() as i64;
+        let axis = if op.axis < 0 { op.axis + rank } else { op.axis };
+        let is_per_axis = values[scale].dims.iter().any(|dim| !dim.is_one());
+        if let (Some(zero_points), true, Ok(axis)) = (zero_points, is_byte, usize::try_from(axis)) {
+            let made_of = Dequantized { quantized, scale, is_per_axis, zero_points, axis };
+            self.graph.dequantized.insert(self.graph.values.len(), made_of);
+        }
+    }
+
+    /// Quantised values between operators are centred int16 when nothing but `DequantizeLinear` sees them.
+    fn quantization(&mut self, op: &Quantization) -> Option<ValueId> {
+        let x = self.inputs[0];
+        let grid = self.grid(self.node, op)?;
+        let dims = self.output_dims();
+        if op.quantizes {
+            let outlet = OutletId::new(self.node.id, 0);
+            let users = &self.node.outputs[0].successors;
+            let is_undone = |user: &InletId| {
+                let user_node = self.model.node(user.node);
+                user.slot == 0
+                    && user_node
+                        .op_as::<Quantization>()
+                        .is_some_and(|op| !op.quantizes && self.grid(user_node, op) == Some(grid))
+            };
+            if self.graph.values[x].datum_type != DatumType::F32
+                || self.model.outputs.contains(&outlet)
+                || !users.iter().all(is_undone)
+            {
+                return None;
+            }
+            let quantize = Op::Quantize(ops::quantize::Quantize(grid));
+            return Some(self.graph.add_node(&self.node.name, quantize, vec![x], DatumType::I16, dims));
+        }
+        let (_, producer) = self.graph.producer(x)?;
+        let is_centred = matches!(producer.op, Op::Quantize(_));
+        is_centred.then(|| self.emit(Op::Dequantize(ops::quantize::Dequantize(grid)), vec![x], dims))
+    }
+
+    /// The 8-bit grid of a quantisation with one constant scale.
+    fn grid(&self, node: &TypedNode, op: &Quantization) -> Option<Grid> {
+        let constant = |input: usize| self.model.outlet_fact(*node.inputs.get(input)?).ok()?.konst.clone();
+        let scale = *bytemuck::cast_slice::<u8, f32>(constant(1)?.cast_to::<f32>().ok()?.as_bytes()).first()?;
+        if constant(1)?.len() != 1 || scale.is_nan() || scale <= 0.0 {
+            return None;
+        }
+        let zero_point = match node.inputs.get(2) {
+            None => 0,
+            Some(_) => *bytemuck::cast_slice::<u8, i32>(constant(2)?.cast_to::<i32>().ok()?.as_bytes()).first()?,
+        };
+        let quantized = match op.quantizes {
+            true => node.outputs[0].fact.datum_type,
+            false => self.model.outlet_fact(node.inputs[0]).ok()?.datum_type,
+        };
+        let (low, high) = match quantized {
+            DatumType::U8 => (0, 255),
+            DatumType::I8 => (-128, 127),
+            _ => return None,
+        };
+        Some(Grid { scale, low: (low - zero_point) as i16, high: (high - zero_point) as i16 })
     }
 
     /// The node as tract's operator.

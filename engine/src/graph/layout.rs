@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 /// Brings every convolution and pooling, and what can go with them, to channels last.
 pub(crate) fn channels_last(graph: &mut Graph) {
-    let has_window = |node: &Node| matches!(node.op, Op::Conv(_) | Op::Pool(_));
+    let has_window = |node: &Node| matches!(node.op, Op::Conv(_) | Op::Pool(_) | Op::QConv(_));
     if !graph.nodes.iter().flatten().any(has_window) {
         return;
     }
@@ -156,7 +156,10 @@ impl Layout<'_> {
                 let turned: Vec<usize> = std::iter::once(0).chain(residual).collect();
                 return self.push_as_twin(node, &turned);
             }
-            Op::Pool(_) => return self.push_as_twin(node, &[0]),
+            Op::Pool(_) | Op::QMean(_) => return self.push_as_twin(node, &[0]),
+            Op::QConv(conv) if conv.window.is_some() => return self.push_as_twin(node, &[0]),
+            Op::QAdd(_) if is_last => return self.push_as_twin(node, &[0, 1]),
+            Op::Quantize(_) | Op::Dequantize(_) if is_last => return self.push_as_twin(node, &[0]),
             Op::Pointwise(_) if is_last => {
                 let inputs: Vec<usize> = (0..node.inputs.len()).collect();
                 return self.push_as_twin(node, &inputs);

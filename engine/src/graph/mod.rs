@@ -7,7 +7,9 @@
 pub(crate) mod dims;
 pub(crate) mod fuse;
 pub(crate) mod import;
+mod integer;
 pub(crate) mod layout;
+pub(crate) mod opaque;
 mod typing;
 pub(crate) mod weights;
 
@@ -15,6 +17,7 @@ use crate::error::tract;
 use crate::ops::Op;
 use crate::{EngineError, onnx};
 use dims::{Dim, DimTable};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tract_onnx::prelude::{DatumType, Framework, Tensor};
 use tract_onnx::tract_core::internal::{TDim, TypedModel};
@@ -24,12 +27,13 @@ use tract_onnx::tract_core::internal::{TDim, TypedModel};
 pub(crate) fn lower(decoded: &mut onnx::Graph) -> Result<(Graph, Arc<TypedModel>), EngineError> {
     const PLACE: &str = "reading the graph";
     decoded.set_sizes(&onnx::Sizes::Any);
-    let onnx = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
+    let onnx = opaque::onnx();
     let model = tract(PLACE, onnx.model_for_proto_model(&decoded.proto))?;
     let model = tract("finding types and shapes", typing::into_typed(model))?;
     let mut graph = import::import(&model, decoded.inputs.len())?;
     graph.dims.check(&model, decoded.inputs.len())?;
     fuse::fuse(&mut graph);
+    integer::to_integers(&mut graph);
     layout::channels_last(&mut graph);
     Ok((graph, Arc::new(model)))
 }
@@ -78,6 +82,21 @@ pub(crate) struct Graph {
     pub nodes: Vec<Option<Node>>,
     pub inputs: Vec<ValueId>,
     pub outputs: Vec<ValueId>,
+    /// Weights that are 8-bit numbers and scales.
+    pub dequantized: BTreeMap<ValueId, Dequantized>,
+}
+
+/// What a `DequantizeLinear` of weights is made of.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Dequantized {
+    /// The value of 8-bit numbers.
+    pub quantized: ValueId,
+    /// The value of one scale, or one for each index along the axis.
+    pub scale: ValueId,
+    pub is_per_axis: bool,
+    /// None for zeros, one, or one for each index along the axis.
+    pub zero_points: Vec<i32>,
+    pub axis: usize,
 }
 
 impl Graph {

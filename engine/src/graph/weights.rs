@@ -1,6 +1,7 @@
 //! Values that depend on nothing but what the file holds. They are worked out once, while they are packed, each from the
 //! stored tensors it needs and no others, so that never more than these are on the heap in plain form.
 
+use super::opaque::Quantization;
 use super::{Graph, Source, ValueId, single_precision};
 use crate::EngineError;
 use crate::error::tract;
@@ -11,7 +12,7 @@ use onnx_kernels::matrix::MatrixRef;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tract_onnx::prelude::{DatumType, IntoArcTensor, IntoTValue, TVec, Tensor};
-use tract_onnx::tract_core::internal::TypedModel;
+use tract_onnx::tract_core::internal::{EvalContext, EvalOp, TypedModel};
 
 /// A weight in the form its kernel reads, or on its way there.
 #[derive(Debug)]
@@ -68,7 +69,12 @@ impl Weights<'_> {
                 let Op::Tract(id) = node.op else {
                     return Err(EngineError::invalid(place(), "it is not an expression of weights"));
                 };
-                let outputs = tract(&node.name, self.model.node(id).op.eval_out_of_plan(inputs))?;
+                let op = &self.model.node(id).op;
+                let outputs = match op.downcast_ref::<Quantization>() {
+                    Some(op) => op.eval(&EvalContext::out_of_plan(), inputs).map(Some),
+                    None => op.eval_out_of_plan(inputs),
+                };
+                let outputs = tract(&node.name, outputs)?;
                 let output = outputs.and_then(|outputs| outputs.get(*slot).cloned());
                 let output = output.ok_or_else(|| EngineError::invalid(place(), "it can't be worked out at load"))?;
                 Ok(single_precision(output.into_arc_tensor()))

@@ -12,6 +12,9 @@ pub(crate) mod matmul;
 pub(crate) mod norm;
 pub(crate) mod pointwise;
 pub(crate) mod pool;
+pub(crate) mod qconv;
+pub(crate) mod qpointwise;
+pub(crate) mod quantize;
 pub(crate) mod reduce;
 pub(crate) mod softmax;
 pub(crate) mod window;
@@ -33,6 +36,11 @@ pub(crate) enum Op {
     Norm(norm::Norm),
     Pointwise(pointwise::Pointwise),
     Pool(pool::Pool),
+    Dequantize(quantize::Dequantize),
+    QAdd(qpointwise::QAdd),
+    QConv(qconv::QConv),
+    QMean(qpointwise::QMean),
+    Quantize(quantize::Quantize),
     Reduce(reduce::Reduce),
     /// The same elements under another shape: the output is the input's bytes.
     Reshape,
@@ -120,6 +128,11 @@ impl Op {
             Op::Norm(_) => "Normalization",
             Op::Pointwise(pointwise) => pointwise.name(),
             Op::Pool(pool) => pool.name(),
+            Op::Dequantize(op) => op.name(),
+            Op::QAdd(op) => op.name(),
+            Op::QConv(_) => "QLinearConv",
+            Op::QMean(op) => op.name(),
+            Op::Quantize(op) => op.name(),
             Op::Reduce(reduce) => reduce.name(),
             Op::Reshape => "Reshape",
             Op::Softmax(softmax) => softmax.name(),
@@ -144,7 +157,7 @@ impl Op {
             Op::MatMul(matmul) if matmul.batch > 0 => &[],
             Op::MatMul(matmul) if matmul.has_bias => &[1, 2],
             Op::MatMul(_) => &[1],
-            Op::Norm(_) => &[1, 2],
+            Op::Norm(_) | Op::QConv(_) => &[1, 2],
             _ => &[],
         };
         let is_weight = |index: &usize| node.inputs.get(*index).is_some_and(|input| graph.values[*input].is_weight);
@@ -177,6 +190,11 @@ impl Op {
             Op::Norm(norm) => norm.pack(graph, node, weights)?,
             Op::Pointwise(pointwise) => Box::new(pointwise.clone()),
             Op::Pool(pool) => Box::new(pool.clone()),
+            Op::Dequantize(op) => Box::new(op.clone()),
+            Op::QAdd(op) => Box::new(op.clone()),
+            Op::QConv(op) => op.pack(graph, node, weights)?,
+            Op::QMean(op) => Box::new(op.clone()),
+            Op::Quantize(op) => Box::new(op.clone()),
             Op::Reduce(reduce) => Box::new(reduce.clone()),
             Op::Softmax(softmax) => Box::new(softmax.clone()),
             Op::Reshape | Op::Tract(_) => {

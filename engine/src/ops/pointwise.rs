@@ -49,6 +49,16 @@ impl Pointwise {
         }
     }
 
+    /// The bounds of a sum of two values that is clipped or not, if that is all this does.
+    pub fn as_clamped_sum(&self) -> Option<Clamp> {
+        let (sum, rest) = self.steps.split_at_checked(1)?;
+        let sum = Pointwise { steps: sum.to_vec() };
+        if !sum.is_sum() {
+            return None;
+        }
+        if rest.is_empty() { Some(Clamp::NONE) } else { Pointwise { steps: rest.to_vec() }.as_clamp() }
+    }
+
     /// Whether all this does is to add two values.
     pub fn is_sum(&self) -> bool {
         self.steps == [Step::Input { function: Binary::Add, reversed: false }]
