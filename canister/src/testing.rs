@@ -87,8 +87,16 @@ pub fn make_ready(manifest: &Manifest, files: &[(&str, &[u8])]) -> u32 {
 
 /// Makes version 1 of a model that runs `nodes` nodes on 4 numbers.
 pub fn make_chain(name: &str, nodes: usize) -> u32 {
-    let onnx = onnx::chain(nodes);
-    let files: [(&str, &[u8]); 1] = [("model.onnx", &onnx)];
+    make_onnx(name, &onnx::chain(nodes))
+}
+
+/// The same with operators of the caller's choice.
+pub fn make_chain_of(name: &str, operators: &[&str], nodes: usize) -> u32 {
+    make_onnx(name, &onnx::chain_of(operators, nodes))
+}
+
+fn make_onnx(name: &str, onnx: &[u8]) -> u32 {
+    let files: [(&str, &[u8]); 1] = [("model.onnx", onnx)];
     make_ready(&manifest(name, &files, 64), &files)
 }
 
@@ -217,13 +225,19 @@ pub mod onnx {
 
     /// `y = f(...f(x))` over 4 float32 values, in `nodes` nodes, of which no two neighbours are joined into one.
     pub fn chain(nodes: usize) -> Vec<u8> {
+        chain_of(&["Tanh", "Softmax"], nodes)
+    }
+
+    /// `y = f(...f(x))` over 4 float32 values, in `nodes` nodes that take these operators in turn.
+    pub fn chain_of(operators: &[&str], nodes: usize) -> Vec<u8> {
         let name = |index: usize| match index {
             0 => "x".to_string(),
             index if index == nodes => "y".to_string(),
             index => format!("n{index}"),
         };
-        let nodes: Vec<Vec<u8>> =
-            (0..nodes).map(|index| node(["Tanh", "Softmax"][index % 2], &[&name(index)], &name(index + 1))).collect();
+        let nodes: Vec<Vec<u8>> = (0..nodes)
+            .map(|index| node(operators[index % operators.len()], &[&name(index)], &name(index + 1)))
+            .collect();
         model(&nodes, &[], &[value("x", &[1, 4])], &[value("y", &[1, 4])])
     }
 

@@ -83,7 +83,7 @@ fn a_file_cut_at_any_byte_is_refused() {
     assert_eq!(refused(vec![]), "invalid model, ONNX file: it is empty");
     assert_eq!(
         refused(cut[..cut.len() / 2].to_vec()),
-        "invalid model, ONNX file at byte 2: field 7 needs 85 bytes, 42 are left"
+        "invalid model, ONNX file at byte 2: field 7 needs 89 bytes, 44 are left"
     );
 }
 
