@@ -166,8 +166,9 @@ pub const REPLY_INSTRUCTIONS_PER_BYTE: u64 = 58;
 /// What a message of work costs beyond the counter's last reading in it, in instructions: leaving the executor, making
 /// the call.
 pub const MESSAGE_END_INSTRUCTIONS: u64 = 87_000;
-/// What a message of the timer's, or the callback of its step, costs beyond that: finding the work that is next, setting
-/// the timer.
-pub const TIMER_END_INSTRUCTIONS: u64 = 62_000;
+/// What the reply to `load`, with all that is known of the model, costs beyond [`REPLY_INSTRUCTIONS`], and what each
+/// message of a load costs beyond [`MESSAGE_END_INSTRUCTIONS`], in instructions.
+pub const LOAD_REPLY_INSTRUCTIONS: u64 = 1_180_000;
+pub const LOAD_MESSAGE_END_INSTRUCTIONS: u64 = 22_000;
 /// What the callback costs that hears of a timer's last step, in instructions: it comes when the cost is already stored.
-pub const CALLBACK_INSTRUCTIONS: u64 = 1_300_000;
+pub const CALLBACK_INSTRUCTIONS: u64 = 500_000;

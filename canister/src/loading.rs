@@ -3,8 +3,8 @@
 use crate::engine_error;
 use crate::jobs::{driver, lease};
 use crate::limits::{
-    CALLBACK_INSTRUCTIONS, HEAP_BYTES_MAX, HEAP_LOAD_TENTHS, HEAP_WORK_BYTES, MESSAGE_END_INSTRUCTIONS,
-    REPLY_INSTRUCTIONS,
+    CALLBACK_INSTRUCTIONS, HEAP_BYTES_MAX, HEAP_LOAD_TENTHS, HEAP_WORK_BYTES, LOAD_MESSAGE_END_INSTRUCTIONS,
+    LOAD_REPLY_INSTRUCTIONS, MESSAGE_END_INSTRUCTIONS, REPLY_INSTRUCTIONS,
 };
 use crate::runtime;
 use crate::settings;
@@ -117,7 +117,7 @@ pub fn load(model: &ModelRef) -> Result<ModelInfo, Error> {
     driver::arm();
     let info = models::info(&key);
     begin_message(&key);
-    charge(&key, runtime::instructions() + REPLY_INSTRUCTIONS);
+    charge(&key, runtime::instructions() + REPLY_INSTRUCTIONS + LOAD_REPLY_INSTRUCTIONS);
     info
 }
 
@@ -168,7 +168,7 @@ pub fn begin_message(key: &ModelKey) {
     LOADS.with_borrow_mut(|loads| {
         if let Some(load) = loads.get_mut(key) {
             load.cost.messages += 1;
-            load.cost.instructions += MESSAGE_END_INSTRUCTIONS;
+            load.cost.instructions += MESSAGE_END_INSTRUCTIONS + LOAD_MESSAGE_END_INSTRUCTIONS;
         }
     });
 }
@@ -188,7 +188,7 @@ pub fn step(key: &ModelKey) {
         return;
     };
     load.cost.messages += 1;
-    load.cost.instructions += MESSAGE_END_INSTRUCTIONS;
+    load.cost.instructions += MESSAGE_END_INSTRUCTIONS + LOAD_MESSAGE_END_INSTRUCTIONS;
     let used_before = runtime::heap_used_bytes();
     let advanced = advance(key, &mut load);
     load.heap_bytes += runtime::heap_used_bytes() as i64 - used_before as i64;
