@@ -241,3 +241,55 @@ fn whole_image() -> Vec<u8> {
     });
     image
 }
+
+#[cfg(test)]
+mod tests {
+    //! A few thousand inputs of each kind, the same every time: what a fuzzer begins with.
+    use super::*;
+
+    /// A linear congruential sequence.
+    struct Random(u64);
+
+    impl Random {
+        fn next(&mut self) -> u8 {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (self.0 >> 56) as u8
+        }
+
+        fn bytes(&mut self, length: usize) -> Vec<u8> {
+            (0..length).map(|_| self.next()).collect()
+        }
+    }
+
+    #[test]
+    fn manifests_with_bytes_changed() {
+        let good = crate::testing::manifest("m", &[("a", &[1, 2, 3]), ("b", &[4])], 2);
+        let encoded = candid::encode_one(&good).expect("it encodes");
+        manifest(&encoded);
+        let mut random = Random(1);
+        for _ in 0..3_000 {
+            let mut changed = encoded.clone();
+            for _ in 0..random.next() % 4 + 1 {
+                let at = (usize::from(random.next()) << 8 | usize::from(random.next())) % changed.len();
+                changed[at] = random.next();
+            }
+            manifest(&changed);
+        }
+    }
+
+    #[test]
+    fn calls_in_any_order() {
+        let mut random = Random(2);
+        for _ in 0..200 {
+            chunks(&random.bytes(240));
+        }
+    }
+
+    #[test]
+    fn stable_memory_with_bytes_changed() {
+        let mut random = Random(3);
+        for changes in 1..400 {
+            stored_bytes(&random.bytes(4 * (changes % 8 + 1)));
+        }
+    }
+}

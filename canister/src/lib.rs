@@ -28,7 +28,7 @@ mod endpoints;
 mod engine_error;
 #[cfg(target_family = "wasm")]
 mod entropy;
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, test))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod health;

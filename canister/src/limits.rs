@@ -163,8 +163,11 @@ pub const TRAP_MESSAGE_CHARS_MAX: usize = 1_000;
 /// instructions: added to the counter that `Cost` is read from before the reply exists.
 pub const REPLY_INSTRUCTIONS: u64 = 1_350_000;
 pub const REPLY_INSTRUCTIONS_PER_BYTE: u64 = 58;
-/// What a message of work costs beyond the counter's last reading in it, in instructions: leaving the executor, setting
-/// the timer, making the call.
-pub const MESSAGE_END_INSTRUCTIONS: u64 = 113_000;
+/// What a message of work costs beyond the counter's last reading in it, in instructions: leaving the executor, making
+/// the call.
+pub const MESSAGE_END_INSTRUCTIONS: u64 = 87_000;
+/// What a message of the timer's, or the callback of its step, costs beyond that: finding the work that is next, setting
+/// the timer.
+pub const TIMER_END_INSTRUCTIONS: u64 = 62_000;
 /// What the callback costs that hears of a timer's last step, in instructions: it comes when the cost is already stored.
 pub const CALLBACK_INSTRUCTIONS: u64 = 1_300_000;

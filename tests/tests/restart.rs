@@ -118,17 +118,15 @@ fn a_damaged_state_is_named_and_left_alone(state: &Path) -> Result<()> {
         let mut bad = good.clone();
         let middle = bad.len() / 2;
         bad[middle] ^= 1;
-        for bytes in [&bad[..], &good[..good.len() - 1], b"something else"] {
-            std::fs::write(&path, bytes)?;
-            let output = Command::new(environment::replica_bin()?)
-                .args(["start", "--port", "0", "--state-dir"])
-                .arg(state)
-                .env("RUST_BACKTRACE", "0")
-                .output()?;
-            let message = String::from_utf8_lossy(&output.stderr).into_owned();
-            ensure!(!output.status.success() && message.contains(&name), "{name}: {message}");
-            ensure!(std::fs::read(&path)? == bytes, "{name} was changed");
-        }
+        std::fs::write(&path, &bad)?;
+        let output = Command::new(environment::replica_bin()?)
+            .args(["start", "--port", "0", "--state-dir"])
+            .arg(state)
+            .env("RUST_BACKTRACE", "0")
+            .output()?;
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(!output.status.success() && message.contains(&name), "{name}: {message}");
+        ensure!(std::fs::read(&path)? == bad, "{name} was changed");
         std::fs::write(&path, good)?;
     }
     start(state)?.stop()

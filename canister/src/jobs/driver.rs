@@ -14,7 +14,7 @@
 //! so does every update that ends with work nobody drives.
 
 use super::{JobId, WorkId, lease, pending};
-use crate::limits::{RETRY_DELAY_NS, TRAP_MESSAGE_CHARS_MAX};
+use crate::limits::{RETRY_DELAY_NS, TIMER_END_INSTRUCTIONS, TRAP_MESSAGE_CHARS_MAX};
 use crate::loading;
 use crate::runtime::{self, SelfCall};
 use crate::store::{commit, models};
@@ -119,12 +119,12 @@ pub async fn timer_fired() {
     };
     let mut driver = TimerDriver::begin();
     begin_message(&work);
-    charge(&work, runtime::instructions());
+    charge(&work, runtime::instructions() + TIMER_END_INSTRUCTIONS);
     LAST.with_borrow_mut(|last| *last = Some(work.clone()));
     match step_in_own_message(&work).await {
         StepEnd::Ran => {
             begin_callback(&work);
-            charge(&work, runtime::instructions());
+            charge(&work, runtime::instructions() + TIMER_END_INSTRUCTIONS);
         }
         StepEnd::Later | StepEnd::Interrupted => driver.delay_ns = RETRY_DELAY_NS,
     }

@@ -310,10 +310,12 @@ impl Host {
 
     /// Saves now and then while nothing is to be executed, so that a network that is killed loses little.
     fn save_if_due(&mut self) {
-        if self.is_unsaved && !self.has_work && self.subnet.has_state_dir() && Instant::now() >= self.next_save {
-            if let Err(error) = self.save() {
-                eprintln!("the state is not saved: {error:#}");
-            }
+        let is_due = self.is_unsaved && !self.has_work && Instant::now() >= self.next_save;
+        if is_due
+            && self.subnet.has_state_dir()
+            && let Err(error) = self.save()
+        {
+            eprintln!("the state is not saved: {error:#}");
         }
     }
 

@@ -108,7 +108,7 @@ impl SystemCanisters {
 
     fn icrc1_transfer_icp(&mut self, call: &Call) -> CallResult {
         let (args,) = decode::<(Icrc1TransferArgs,)>(call.argument)?;
-        if args.fee.is_some_and(|fee| fee != Nat::from(FEE_E8S)) {
+        if args.fee.is_some_and(|fee| fee != FEE_E8S) {
             return reply((Err::<Nat, _>(Icrc1TransferError::BadFee { expected_fee: Nat::from(FEE_E8S) }),));
         }
         let memo = args.memo.and_then(|memo| Some(u64::from_le_bytes(memo.as_slice().try_into().ok()?))).unwrap_or(0);
