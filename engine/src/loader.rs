@@ -209,7 +209,7 @@ impl Loader {
     }
 
     fn decode(&mut self, walk: Walk) -> Result<Phase, EngineError> {
-        let mut graph = Graph::new(walk, &*self.files)?;
+        let graph = Graph::new(walk, &*self.files)?;
         if let Some(first) = crate::inspect::unsupported_operators(&graph).into_iter().next() {
             let (node, operator, reason) = (first.node, first.operator, first.reason);
             return Err(EngineError::Unsupported { node, operator, reason });

@@ -58,10 +58,6 @@ impl DimTable {
         }
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.expressions.is_empty()
-    }
-
     /// Whether the shapes of the first `inputs` inputs settle every expression; fails with the first they do not.
     pub fn check(&self, model: &TypedModel, inputs: usize) -> Result<(), EngineError> {
         let facts = model.inputs.iter().take(inputs).filter_map(|outlet| model.outlet_fact(*outlet).ok());

@@ -170,7 +170,7 @@ impl Operator for MatMul {
         if self.b_transposed { 4 * gemm::packed_len(k, n) } else { 0 }
     }
 
-    fn run(&self, mut call: Call<'_>) -> Result<(), String> {
+    fn run(&self, call: Call<'_>) -> Result<(), String> {
         let Sizes { m, n, k } = self.sizes(call.shapes);
         let shapes = call.shapes;
         let batches = shapes.output[..self.batch].iter().product::<usize>();

@@ -9,7 +9,6 @@ pub(crate) mod conv;
 pub(crate) mod copy;
 pub(crate) mod gather;
 pub(crate) mod matmul;
-pub(crate) mod norm;
 pub(crate) mod pointwise;
 pub(crate) mod pool;
 pub(crate) mod qconv;
@@ -33,7 +32,6 @@ pub(crate) enum Op {
     Gather(gather::Gather),
     MatMul(matmul::MatMul),
     Move(copy::Move),
-    Norm(norm::Norm),
     Pointwise(pointwise::Pointwise),
     Pool(pool::Pool),
     Dequantize(quantize::Dequantize),
@@ -117,29 +115,6 @@ pub(crate) trait Operator: Send + Sync {
 }
 
 impl Op {
-    /// Its name in ONNX's terms.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Op::Concat(_) => "Concat",
-            Op::Conv(_) => "Conv",
-            Op::Gather(_) => "Gather",
-            Op::MatMul(_) => "MatMul",
-            Op::Move(op) => op.name(),
-            Op::Norm(_) => "Normalization",
-            Op::Pointwise(pointwise) => pointwise.name(),
-            Op::Pool(pool) => pool.name(),
-            Op::Dequantize(op) => op.name(),
-            Op::QAdd(op) => op.name(),
-            Op::QConv(_) => "QLinearConv",
-            Op::QMean(op) => op.name(),
-            Op::Quantize(op) => op.name(),
-            Op::Reduce(reduce) => reduce.name(),
-            Op::Reshape => "Reshape",
-            Op::Softmax(softmax) => softmax.name(),
-            Op::Tract(_) => "tract",
-        }
-    }
-
     /// Sizes that it needs beside those of its shapes, which a request may settle.
     pub fn parameters(&self) -> Vec<Dim> {
         match self {
@@ -157,7 +132,7 @@ impl Op {
             Op::MatMul(matmul) if matmul.batch > 0 => &[],
             Op::MatMul(matmul) if matmul.has_bias => &[1, 2],
             Op::MatMul(_) => &[1],
-            Op::Norm(_) | Op::QConv(_) => &[1, 2],
+            Op::QConv(_) => &[1, 2],
             _ => &[],
         };
         let is_weight = |index: &usize| node.inputs.get(*index).is_some_and(|input| graph.values[*input].is_weight);
@@ -187,7 +162,6 @@ impl Op {
             Op::Gather(gather) => Box::new(gather.clone()),
             Op::MatMul(matmul) => matmul.pack(graph, node, weights)?,
             Op::Move(op) => Box::new(op.clone()),
-            Op::Norm(norm) => norm.pack(graph, node, weights)?,
             Op::Pointwise(pointwise) => Box::new(pointwise.clone()),
             Op::Pool(pool) => Box::new(pool.clone()),
             Op::Dequantize(op) => Box::new(op.clone()),

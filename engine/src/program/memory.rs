@@ -137,7 +137,7 @@ impl Memory {
             let part = &mut self.free[index];
             let start = part.start;
             part.start += needed;
-            if part.is_empty() {
+            if part.start == part.end {
                 self.free.remove(index);
             }
             return Ok(start..start + bytes);
