@@ -1,7 +1,7 @@
 //! What the canister says that work cost, against what the replica charged for it.
 
 use anyhow::Result;
-use end_to_end_tests::models::{input, mlp, request};
+use end_to_end_tests::models::{MLP, input, mlp, request};
 use end_to_end_tests::network::{Canister, Charges, Network};
 use onnx_canister_interface::{
     ChunkReceipt, Cost, InferResponse, JobId, JobInfo, JobState, ModelInfo, ModelRef, ModelState, Settings,
