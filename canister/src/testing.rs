@@ -85,9 +85,17 @@ pub fn make_ready(manifest: &Manifest, files: &[(&str, &[u8])]) -> u32 {
     version
 }
 
-/// Makes version 1 of a model that runs `nodes` nodes on 4 numbers.
-pub fn make_chain(name: &str, nodes: usize) -> u32 {
-    let onnx = onnx::chain(nodes);
+/// Makes version 1 of a model of `operators` operators on 4 numbers.
+pub fn make_chain(name: &str, operators: usize) -> u32 {
+    make_of(name, onnx::chain(operators))
+}
+
+/// The same of operators that run as a node each.
+pub fn make_long_chain(name: &str, operators: usize) -> u32 {
+    make_of(name, onnx::long_chain(operators))
+}
+
+fn make_of(name: &str, onnx: Vec<u8>) -> u32 {
     let files: [(&str, &[u8]); 1] = [("model.onnx", &onnx)];
     make_ready(&manifest(name, &files, 64), &files)
 }
@@ -215,15 +223,24 @@ pub mod onnx {
         [number(1, 8), field(7, &graph), field(8, &number(2, 13))].concat()
     }
 
-    /// `y = f(...f(x))` over 4 float32 values, in `nodes` nodes, of which no two neighbours are joined into one.
-    pub fn chain(nodes: usize) -> Vec<u8> {
+    /// `y = f(...f(x))` over 4 float32 values, by `operators` operators. The engine joins them into one node.
+    pub fn chain(operators: usize) -> Vec<u8> {
+        chain_of(&["Tanh", "Exp", "Sigmoid"], operators)
+    }
+
+    /// The same of operators that the engine runs as a node each.
+    pub fn long_chain(operators: usize) -> Vec<u8> {
+        chain_of(&["Tanh", "Softmax"], operators)
+    }
+
+    fn chain_of(kinds: &[&str], operators: usize) -> Vec<u8> {
         let name = |index: usize| match index {
             0 => "x".to_string(),
-            index if index == nodes => "y".to_string(),
+            index if index == operators => "y".to_string(),
             index => format!("n{index}"),
         };
         let nodes: Vec<Vec<u8>> =
-            (0..nodes).map(|index| node(["Tanh", "Softmax"][index % 2], &[&name(index)], &name(index + 1))).collect();
+            (0..operators).map(|index| node(kinds[index % kinds.len()], &[&name(index)], &name(index + 1))).collect();
         model(&nodes, &[], &[value("x", &[1, 4])], &[value("y", &[1, 4])])
     }
 

@@ -6,7 +6,7 @@ use crate::jobs::{self, JobId, WorkId, driver, pending};
 use crate::limits::{JOBS_FINISHED_MAX, MESSAGE_BUDGET_MIN};
 use crate::runtime::fake::{self, Outcome, stranger};
 use crate::store::versions;
-use crate::testing::{chain_request, infer, life, make_chain, model, start};
+use crate::testing::{chain_request, infer, life, make_chain, make_long_chain, model, start};
 use crate::{lifecycle, settings};
 use candid::Nat;
 use onnx_canister_interface::{
@@ -17,10 +17,10 @@ use std::panic::catch_unwind;
 use std::rc::Rc;
 
 /// Operators of the test model.
-const OPERATORS: usize = 6;
-/// Nodes that a run of it takes: tract plans an input as a node of its own, so one for the one input and one for each
-/// operator. `a_call_that_gives_up_leaves_a_job_that_goes_on` holds it against what the job itself tells.
-const NODES: usize = 1 + OPERATORS;
+const OPERATORS: usize = 7;
+/// Nodes that a run of it takes. `a_call_that_gives_up_leaves_a_job_that_goes_on` holds it against what the job itself
+/// tells.
+const NODES: usize = OPERATORS;
 
 /// Makes every message run a single node: one look at the counter spends the least budget, and each look is beyond what
 /// a message may have spent before a node that doesn't fit.
@@ -57,7 +57,7 @@ fn outputs(id: JobId) -> Vec<OutputPage> {
 /// Runs `test` with a model that is ready and what it answers, one node a message.
 fn with_slow_model(test: impl FnOnce(Vec<OutputPage>) + Send + 'static) {
     life(|| {
-        make_chain("m", OPERATORS);
+        make_long_chain("m", OPERATORS);
         LOAD_CALLS.set(fake::self_calls());
         let expected = infer(chain_request("m")).expect("it fits a message").outputs;
         assert_eq!(fake::self_calls(), LOAD_CALLS.get());
@@ -69,7 +69,7 @@ fn with_slow_model(test: impl FnOnce(Vec<OutputPage>) + Send + 'static) {
 #[test]
 fn what_fits_a_message_needs_no_call_and_leaves_no_record() {
     life(|| {
-        make_chain("m", OPERATORS);
+        make_long_chain("m", OPERATORS);
         LOAD_CALLS.set(fake::self_calls());
         let response = infer(chain_request("m")).expect("it fits a message");
         assert_eq!((response.job, response.cost.messages), (None, 1));

@@ -53,6 +53,10 @@ fn chain_outputs(nodes: usize) -> Vec<OutputPage> {
     })
 }
 
+/// The answer that the job of the dumps holds: exp(tanh(x)) as the engine of that time computed it, whose last bits need
+/// not be today's.
+const STORED_ANSWER: [u8; 16] = [56, 106, 141, 63, 42, 226, 11, 63, 185, 210, 39, 64, 0, 0, 128, 63];
+
 /// What the canister of the dumps must hold, and do.
 fn keeps_everything() {
     let settings = settings::shown();
@@ -77,7 +81,7 @@ fn keeps_everything() {
     // Jobs: one done, one failed, one that begins again from its request.
     match jobs::poll(1).expect("it is done").state {
         JobState::Done(result) => match *result {
-            JobResult::Infer(response) => assert_eq!(response.outputs, chain_outputs(2)),
+            JobResult::Infer(response) => assert_eq!(response.outputs[0].data.as_slice(), STORED_ANSWER),
             other => panic!("{other:?}"),
         },
         other => panic!("{other:?}"),
