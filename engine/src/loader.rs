@@ -70,7 +70,7 @@ enum Phase {
     Walk(Walk),
     Decode(Walk),
     Type(Box<Graph>),
-    Pack(Box<Graph>, Box<ProgramBuild>, Option<Reading>),
+    Pack(Box<Graph>, Box<ProgramBuild>, Option<Box<Reading>>),
     Weights(Box<Graph>, Box<WeightReader>),
     Build(Box<Parts>, Build),
     Done(Arc<Plan>),
@@ -245,7 +245,7 @@ impl Loader {
         &mut self,
         graph: Box<Graph>,
         mut build: Box<ProgramBuild>,
-        reading: Option<Reading>,
+        reading: Option<Box<Reading>>,
     ) -> Result<Phase, EngineError> {
         if reading.is_none() && !build.stream(&graph.tensors, &*self.files)? {
             return Ok(Phase::Pack(graph, build, None));
@@ -253,7 +253,7 @@ impl Loader {
         let mut reading = reading.unwrap_or_else(|| {
             let indices = build.needs();
             let tensors = indices.iter().map(|index| graph.tensors[*index].clone()).collect();
-            Reading { indices, reader: WeightReader::new(tensors) }
+            Box::new(Reading { indices, reader: WeightReader::new(tensors) })
         });
         if !reading.reader.step(&*self.files)? {
             return Ok(Phase::Pack(graph, build, Some(reading)));
@@ -355,6 +355,6 @@ impl Loader {
         let not_lowered = || EngineError::invalid("planning", "the graph was not lowered");
         let reason = self.lowering_error.take().unwrap_or_else(not_lowered);
         let whole = Whole::new(variants, self.phase_instructions, parts, reason);
-        Ok(Phase::Done(Arc::new(Plan::new(Body::Whole(whole), inputs, outputs, dims, self.weight_bytes))))
+        Ok(Phase::Done(Arc::new(Plan::new(Body::Whole(Box::new(whole)), inputs, outputs, dims, self.weight_bytes))))
     }
 }

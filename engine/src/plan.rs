@@ -44,7 +44,7 @@ pub struct Plan {
 
 pub(crate) enum Body {
     Program(ProgramBody),
-    Whole(Whole),
+    Whole(Box<Whole>),
 }
 
 /// A program and what its sessions leave for the next.

@@ -33,6 +33,16 @@ macro_rules! unroll {
 }
 pub(crate) use unroll;
 
+/// Loads one row `$row` of an array of vectors, one vector after the other, from `$from`: a pointer to f32.
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+macro_rules! load_vectors {
+    ($to:ident, $from:ident, $row:literal, [$($v:literal)*]) => {
+        $( $to[$row][$v] = std::arch::wasm32::v128_load($from.add($v * 4).cast()); )*
+    };
+}
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+pub(crate) use load_vectors;
+
 /// A pointer that moves through memory in a loop, in steps the optimiser can't see.
 ///
 /// Where it sees them, its strength reduction rewrites the loop's loads and stores in a way that loses their constant

@@ -46,6 +46,19 @@ pub fn usd(cycles: u128) -> f64 {
     cycles as f64 / XDR_CYCLES as f64 * XDR_USD
 }
 
+/// A number with its thousands set apart: `1,234,567`.
+pub fn grouped(number: impl Into<u128>) -> String {
+    let digits = number.into().to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,5 +84,13 @@ mod tests {
         assert!(storage_cycles(u64::MAX, YEAR_SECONDS) > 0);
         assert!(execution_cycles(u64::MAX, u64::MAX) > u128::from(u64::MAX));
         assert!(ingress_cycles(u64::MAX, u64::MAX) > u128::from(u64::MAX));
+    }
+
+    #[test]
+    fn thousands_are_set_apart() {
+        assert_eq!(
+            [0_u64, 999, 1_000, 1_234_567, 12_345_678].map(grouped),
+            ["0", "999", "1,000", "1,234,567", "12,345,678"]
+        );
     }
 }

@@ -36,6 +36,8 @@ impl Message {
 /// Where a weight's bytes are.
 enum Data<'a> {
     Raw(&'a [f32]),
+    /// int64 in the file.
+    Integers(&'a [i64]),
     /// `location`, offset and length in bytes.
     External(&'a str, u64, u64),
 }
@@ -45,9 +47,13 @@ fn tensor(name: &str, shape: &[u64], data: Data) -> Message {
     for dimension in shape {
         message = message.varint(1, *dimension);
     }
-    message = message.varint(2, 1).bytes(8, name.as_bytes());
+    let element_type = if matches!(data, Data::Integers(_)) { 7 } else { 1 };
+    message = message.varint(2, element_type).bytes(8, name.as_bytes());
     match data {
         Data::Raw(values) => message.bytes(9, &little_endian(values)),
+        Data::Integers(values) => {
+            message.bytes(9, &values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>())
+        }
         Data::External(location, offset, length) => {
             let entry = |key: &str, value: &str| Message::default().bytes(1, key.as_bytes()).bytes(2, value.as_bytes());
             message
@@ -77,6 +83,27 @@ fn value_info(name: &str, shape: &[u64]) -> Message {
     }
     let tensor_type = Message::default().varint(1, 1).message(2, dimensions);
     Message::default().bytes(1, name.as_bytes()).message(2, Message::default().message(1, tensor_type))
+}
+
+/// The file of a graph, by the rules of operator set 13.
+fn model(graph: Message) -> Message {
+    Message::default()
+        .varint(1, 8)
+        .bytes(2, b"onnx-canister tests")
+        .message(7, graph)
+        .message(8, Message::default().bytes(1, b"").varint(2, 13))
+}
+
+/// `y = ConstantOfShape(sizes * sizes)`, beside an input `x`: only running the graph tells how large `y` is.
+pub fn constant_of_computed_shape(sizes: &[i64]) -> Vec<u8> {
+    let graph = Message::default()
+        .message(1, node("Mul", &["sizes", "sizes"], "shape"))
+        .message(1, node("ConstantOfShape", &["shape"], "y"))
+        .bytes(2, b"bomb")
+        .message(5, tensor("sizes", &[sizes.len() as u64], Data::Integers(sizes)))
+        .message(11, value_info("x", &[1]))
+        .message(12, value_info("y", &[1]));
+    model(graph).0
 }
 
 /// f32 values as an ONNX file stores them.
@@ -167,10 +194,6 @@ impl Mlp {
             graph = graph.message(5, initializer);
         }
         graph = graph.message(11, value_info("x", &[1, self.width])).message(12, value_info("y", &[1, self.width]));
-        Message::default()
-            .varint(1, 8)
-            .bytes(2, b"onnx-canister tests")
-            .message(7, graph)
-            .message(8, Message::default().bytes(1, b"").varint(2, 13))
+        model(graph)
     }
 }

@@ -2,6 +2,7 @@
 
 use candid::{Encode, Principal};
 use end_to_end_tests::models::{MLP, assert_close, input, manifest, mlp};
+use end_to_end_tests::onnx::constant_of_computed_shape;
 use end_to_end_tests::pocket::{Model, Pocket};
 use onnx_canister_interface::{Health, InferenceAccess, ModelInfo, ModelState, SettingsPatch};
 
@@ -121,54 +122,13 @@ fn check(what: &str, method: &str, answer: Result<Vec<u8>, pocket_ic::RejectResp
     }
 }
 
-/// `y = ConstantOfShape(shape)` with the shape computed, so that only running the graph tells how large it is.
-fn computed_bomb() -> Vec<u8> {
-    fn field(number: u32, bytes: &[u8]) -> Vec<u8> {
-        let mut out = varint(u64::from(number << 3 | 2));
-        out.extend(varint(bytes.len() as u64));
-        out.extend_from_slice(bytes);
-        out
-    }
-    fn number(field: u32, value: u64) -> Vec<u8> {
-        [varint(u64::from(field << 3)), varint(value)].concat()
-    }
-    fn varint(mut value: u64) -> Vec<u8> {
-        let mut out = Vec::new();
-        while value >= 0x80 {
-            out.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        out.push(value as u8);
-        out
-    }
-    fn node(operator: &str, inputs: &[&str], output: &str) -> Vec<u8> {
-        let inputs: Vec<u8> = inputs.iter().flat_map(|input| field(1, input.as_bytes())).collect();
-        [inputs, field(2, output.as_bytes()), field(4, operator.as_bytes())].concat()
-    }
-    let value = |name: &str| {
-        let tensor = [number(1, 1), field(2, &field(1, &number(1, 1)))].concat();
-        [field(1, name.as_bytes()), field(2, &field(1, &tensor))].concat()
-    };
-    let sizes: Vec<u8> = [1_i64 << 12, 1 << 12].iter().flat_map(|size| size.to_le_bytes()).collect();
-    let shape = [number(1, 2), number(2, 7), field(8, b"s"), field(9, &sizes)].concat();
-    let graph = [
-        field(1, &node("Mul", &["s", "s"], "t")),
-        field(1, &node("ConstantOfShape", &["t"], "y")),
-        field(5, &shape),
-        field(11, &value("x")),
-        field(12, &value("y")),
-    ]
-    .concat();
-    [number(1, 8), field(7, &graph), field(8, &number(2, 13))].concat()
-}
-
 #[test]
 fn models_that_are_bombs_fail_and_the_others_answer() {
     let pocket = Pocket::new(None);
     let good = pocket.deploy_model(&mlp("good"));
     let cut = MLP.file();
     for (name, file) in [
-        ("bomb", computed_bomb()),
+        ("bomb", constant_of_computed_shape(&[1 << 12, 1 << 12])),
         ("cut", cut[..cut.len() - 1].to_vec()),
         ("noise", (0..40_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect()),
     ] {

@@ -20,15 +20,12 @@ pub struct CanisterWasm {
 pub fn canister() -> Result<CanisterWasm, String> {
     ensure_wasm_target()?;
     eprintln!("building the canister (a full link-time optimisation: some minutes when anything changed)");
-    run(&mut cargo_wasm(&[])?)?;
-
-    let mut wasm = read(&target_dir().join(WASM_TARGET).join("canister/onnx_canister.wasm"))?;
+    let mut wasm = build_wasm(&mut cargo_wasm(&[])?)?;
     let did = read(&root().join("canister/onnx-canister.did"))?;
     append_custom_section(&mut wasm, "icp:public candid:service", &did);
     append_custom_section(&mut wasm, "icp:public candid:args", b"(opt InitArgs)");
 
-    let folder = target_dir().join("wasm");
-    fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    let folder = wasm_folder()?;
     let paths = CanisterWasm { wasm: folder.join("onnx-canister.wasm"), gzip: folder.join("onnx-canister.wasm.gz") };
     write_if_changed(&paths.wasm, &wasm)?;
     write_if_changed(&paths.gzip, &gzip(&wasm)?)?;
@@ -45,11 +42,21 @@ pub fn canister() -> Result<CanisterWasm, String> {
 /// Builds `target/wasm/onnx-canister-canbench.wasm`: the canister and its benchmarks of the model at `model`.
 pub fn canbench(model: &Path) -> Result<(), String> {
     ensure_wasm_target()?;
-    run(cargo_wasm(&["--features", "canbench"])?.env("ONNX_CANISTER_BENCH_MODEL", model))?;
-    let wasm = read(&target_dir().join(WASM_TARGET).join("canister/onnx_canister.wasm"))?;
+    let wasm = build_wasm(cargo_wasm(&["--features", "canbench"])?.env("ONNX_CANISTER_BENCH_MODEL", model))?;
+    write_if_changed(&wasm_folder()?.join("onnx-canister-canbench.wasm"), &wasm)
+}
+
+/// Runs a command of [`cargo_wasm`] and reads the module that it leaves.
+fn build_wasm(command: &mut Command) -> Result<Vec<u8>, String> {
+    run(command)?;
+    read(&target_dir().join(WASM_TARGET).join("canister/onnx_canister.wasm"))
+}
+
+/// Where finished modules go.
+fn wasm_folder() -> Result<PathBuf, String> {
     let folder = target_dir().join("wasm");
     fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-    write_if_changed(&folder.join("onnx-canister-canbench.wasm"), &wasm)
+    Ok(folder)
 }
 
 /// The canister's build command, with further arguments: the same source gives the same bytes in every folder.
@@ -109,10 +116,9 @@ pub fn check_reproducible() -> Result<(), String> {
 /// Clones the last commit to a folder, builds the canister there and returns the Wasm's sha256.
 fn build_clone(clone: &Path) -> Result<String, String> {
     run(Command::new("git").args(["clone", "--quiet", "--no-hardlinks"]).arg(root()).arg(clone))?;
-    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     // The clone's own xtask: a change of the build itself is seen too.
-    build.current_dir(clone).args(["run", "--quiet", "--locked", "--package", "xtask", "--", "build-canister"]);
-    run(build.env("CARGO_TARGET_DIR", clone.join("target")))?;
+    let mut build = cargo(&["run", "--quiet", "--locked", "--package", "xtask", "--", "build-canister"]);
+    run(build.current_dir(clone).env("CARGO_TARGET_DIR", clone.join("target")))?;
     sha256(&clone.join("target/wasm/onnx-canister.wasm"))
 }
 

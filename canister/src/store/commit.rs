@@ -205,7 +205,7 @@ fn hash_window(blob: &mut Blob, offset: u64, window: &mut [u8], hasher: &mut Sha
         blob.clear_sums();
     }
     // Windows are whole blocks, so that none has to be summed in two pieces.
-    const _: () = assert!(HASH_WINDOW_BYTES as u64 % BLOCK_BYTES == 0);
+    const _: () = assert!((HASH_WINDOW_BYTES as u64).is_multiple_of(BLOCK_BYTES));
     blob.push_sums(bytes);
     length
 }

@@ -207,7 +207,7 @@ fn a_tiny_file_that_claims_huge_tensors_is_refused() {
     for (operator, inputs) in [("ConstantOfShape", vec!["s"]), ("Expand", vec!["x", "s"])] {
         let file = onnx::model(
             &[onnx::node(operator, &inputs, "y")],
-            &[shape.clone()],
+            std::slice::from_ref(&shape),
             &[onnx::value("x", &[1])],
             &[onnx::value("y", &[1 << 20, 1 << 20])],
         );

@@ -188,7 +188,7 @@ mod tests {
         assert_eq!((a.clone(), b.clone(), c.clone()), (0..100, 128..192, 192..193));
         memory.give_back(b);
         memory.give_back(a);
-        assert_eq!(memory.free, [0..192]);
+        assert_eq!(memory.free, vec![0..192; 1]);
         assert_eq!(memory.take(192).unwrap(), 0..192);
         assert_eq!(memory.take(0).unwrap(), 0..0);
         memory.give_back(c);

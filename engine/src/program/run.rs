@@ -57,7 +57,7 @@ impl Run {
                 limit: super::memory::MEMORY_BYTES_MAX as u64,
             })?;
             // By whole runs: one value at a time costs several times as much.
-            const RUN: [u64; 4096] = [0; 4096];
+            static RUN: [u64; 4096] = [0; 4096];
             while memory.len() < words {
                 memory.extend_from_slice(&RUN[..RUN.len().min(words - memory.len())]);
             }

@@ -132,6 +132,23 @@ unsafe fn int8_rows<const MR: usize, const BLOCKS: usize, const FIRST: bool>(
     }
 }
 
+/// All groups of a row, four at a time after the odd ones: `$group!(n)` is the group n further, `$advance!(n)` goes n on.
+macro_rules! all_groups {
+    ($groups:ident, $at:ident, $end:ident, $group:ident, $advance:ident) => {
+        for _ in 0..$groups % 4 {
+            $group!(0);
+            $advance!(1);
+        }
+        while $at != $end {
+            $group!(0);
+            $group!(1);
+            $group!(2);
+            $group!(3);
+            $advance!(4);
+        }
+    };
+}
+
 /// The same for one row.
 ///
 /// # Safety
@@ -178,17 +195,7 @@ unsafe fn int8_row<const BLOCKS: usize, const FIRST: bool>(a: *const i16, operan
                 c = c_cursor.advance(c, $groups * COLUMN_GROUP).cast_mut();
             }};
         }
-        for _ in 0..groups % 4 {
-            group!(0);
-            advance!(1);
-        }
-        while c != end {
-            group!(0);
-            group!(1);
-            group!(2);
-            group!(3);
-            advance!(4);
-        }
+        all_groups!(groups, c, end, group, advance);
     }
 }
 
@@ -350,17 +357,7 @@ unsafe fn int4_row<const BLOCKS: usize, const FIRST: bool, const ZERO: bool>(a: 
                 c = c_cursor.advance(c, $groups * COLUMN_GROUP).cast_mut();
             }};
         }
-        for _ in 0..groups % 4 {
-            group!(0);
-            advance!(1);
-        }
-        while c != end {
-            group!(0);
-            group!(1);
-            group!(2);
-            group!(3);
-            advance!(4);
-        }
+        all_groups!(groups, c, end, group, advance);
     }
 }
 

@@ -2,11 +2,12 @@
 
 use super::arguments::{Global, TaskArgument, Upload, Version};
 use super::commands::{fetch, open};
-use super::output::{Output, UploadProgress, bytes_text, cycles_json, cycles_text, grouped};
+use super::output::{Output, UploadProgress, bytes_text, cycles_json, cycles_text};
 use anyhow::{Context, Result};
 use candid::Nat;
 use model_uploader::error::usage;
 use model_uploader::manifest::{ModelSource, PreprocessingSpec, SourceFile, read_labels};
+use model_uploader::prices::grouped;
 use model_uploader::recipe::TaskSpec;
 use model_uploader::tensor_file::type_name;
 use model_uploader::{Connection, UploadOptions, UploadReport, model_ref};

@@ -161,19 +161,6 @@ pub fn bytes_text(bytes: u64) -> String {
     }
 }
 
-/// `1,234,567`.
-pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,6 +174,5 @@ mod tests {
             [bytes_text(999), bytes_text(18_541_382), bytes_text(3_800_000_000)],
             ["999 B", "18.5 MB", "3.80 GB"]
         );
-        assert_eq!([grouped(0), grouped(999), grouped(1000), grouped(1234567)], ["0", "999", "1,000", "1,234,567"]);
     }
 }

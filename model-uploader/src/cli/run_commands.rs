@@ -2,9 +2,10 @@
 
 use super::arguments::{Global, How};
 use super::commands::open;
-use super::output::{Output, cycles_json, cycles_text, grouped};
+use super::output::{Output, cycles_json, cycles_text};
 use anyhow::{Context, Result};
 use model_uploader::error::usage;
+use model_uploader::prices::grouped;
 use model_uploader::tensor_file::{encode_npy, parse_input, read_npy, shape_text, type_name};
 use model_uploader::{Answer, Subject, model_ref};
 use onnx_canister_interface::{ElementType, OutputPage, Tensor};

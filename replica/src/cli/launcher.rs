@@ -5,9 +5,7 @@
 //! What needs more than one application subnet is accepted and told to have no effect.
 
 use super::serving::{run as serve, write_status};
-use crate::doors::network::{Network, NetworkConfig, wall_clock_ns};
 use crate::doors::pocketic::DEFAULT_DOMAIN;
-use crate::subnet::SubnetConfig;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
@@ -70,17 +68,7 @@ pub fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
     for kind in arguments.subnet.iter().filter(|kind| *kind != "application") {
         eprintln!("warning: there is no {kind} subnet: this network is one application subnet");
     }
-    let network = Network::start(NetworkConfig {
-        subnet: SubnetConfig {
-            seed: super::DEFAULT_SEED,
-            cache_dir: super::default_cache_dir(),
-            start_time_ns: wall_clock_ns(),
-            benchmark: false,
-            system_canisters: true,
-            state_dir: arguments.state_dir,
-        },
-        auto_progress: true,
-    })?;
+    let network = super::live_network(super::DEFAULT_SEED, super::default_cache_dir(), arguments.state_dir)?;
     let domains = std::iter::once(DEFAULT_DOMAIN.to_string()).chain(arguments.domain).collect();
     let status_dir = arguments.status_dir;
     serve(network, SocketAddr::new(arguments.bind, arguments.gateway_port), domains, |network, address| {

@@ -8,6 +8,8 @@ mod serving;
 mod shutdown;
 pub mod start;
 
+use crate::doors::network::{Network, NetworkConfig, wall_clock_ns};
+use crate::subnet::SubnetConfig;
 use std::path::PathBuf;
 
 /// The seed of keys when none is given, so that the root key is the same in every run and can be pinned.
@@ -20,4 +22,20 @@ pub fn default_cache_dir() -> Option<PathBuf> {
         .filter(|path| path.is_absolute())
         .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))?;
     Some(base.join("onnx-canister").join("replica"))
+}
+
+/// Starts a network that lives by the wall clock, as a developer's local one does: rounds go on by themselves, and the
+/// ledgers are there.
+fn live_network(seed: [u8; 32], cache_dir: Option<PathBuf>, state_dir: Option<PathBuf>) -> anyhow::Result<Network> {
+    Network::start(NetworkConfig {
+        subnet: SubnetConfig {
+            seed,
+            cache_dir,
+            start_time_ns: wall_clock_ns(),
+            benchmark: false,
+            system_canisters: true,
+            state_dir,
+        },
+        auto_progress: true,
+    })
 }

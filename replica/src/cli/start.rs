@@ -1,9 +1,7 @@
 //! `replica start`: a network on a port.
 
 use super::serving;
-use crate::doors::network::{Network, NetworkConfig, wall_clock_ns};
 use crate::doors::pocketic::DEFAULT_DOMAIN;
-use crate::subnet::SubnetConfig;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -37,17 +35,11 @@ fn parse_seed(text: &str) -> Result<[u8; 32], String> {
 
 /// Starts the network and serves it until SIGINT or SIGTERM.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let network = Network::start(NetworkConfig {
-        subnet: SubnetConfig {
-            seed: arguments.seed.unwrap_or(super::DEFAULT_SEED),
-            cache_dir: arguments.cache_dir.or_else(super::default_cache_dir),
-            start_time_ns: wall_clock_ns(),
-            benchmark: false,
-            system_canisters: true,
-            state_dir: arguments.state_dir,
-        },
-        auto_progress: true,
-    })?;
+    let network = super::live_network(
+        arguments.seed.unwrap_or(super::DEFAULT_SEED),
+        arguments.cache_dir.or_else(super::default_cache_dir),
+        arguments.state_dir,
+    )?;
     let address = SocketAddr::new(arguments.bind, arguments.port);
     let status_file = arguments.status_file.clone();
     let served = serving::run(network, address, vec![DEFAULT_DOMAIN.into()], |network, address| {

@@ -102,6 +102,19 @@ impl Subnet {
         Ok(())
     }
 
+    /// Gives a request back, unless its time is over: then its answer is that.
+    pub(super) fn refuse_expired(&mut self, request: Request) -> Option<Request> {
+        if request.expiry_ns.is_none_or(|expiry_ns| expiry_ns >= self.info.time_ns) {
+            return Some(request);
+        }
+        let rejection = match request.origin {
+            Origin::Ingress { .. } => errors::ingress_timeout(&request.method),
+            Origin::Canister { .. } | Origin::System => errors::deadline_expired(),
+        };
+        self.answer(super::run::refuse(request, rejection));
+        None
+    }
+
     /// Brings an answer to whoever waits for it.
     pub(super) fn answer(&mut self, answer: Answer) {
         match answer.to {

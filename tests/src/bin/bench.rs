@@ -9,7 +9,7 @@ use end_to_end_tests::environment;
 use end_to_end_tests::models::{classify_request, efficientnet, magika, magika_request, photo};
 use end_to_end_tests::network::{Canister, Charges, Network};
 use end_to_end_tests::pocket::Model;
-use model_uploader::prices;
+use model_uploader::prices::{self, grouped};
 use onnx_canister_interface::{ChunkReceipt, Classification, ModelInfo, ModelRef, ModelState, UploadStatus};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -255,19 +255,6 @@ impl Results {
     }
 }
 
-/// A number with its thousands set apart.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
-}
-
 fn results_path(folder: &Path) -> PathBuf {
     folder.join("results.json")
 }
@@ -281,14 +268,4 @@ fn sizes(wasm: &[u8]) -> Result<(u64, u64)> {
         }
     }
     Ok((wasm.len() as u64, code_section_bytes))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::grouped;
-
-    #[test]
-    fn thousands_are_set_apart() {
-        assert_eq!([0, 999, 1_000, 12_345_678].map(grouped), ["0", "999", "1,000", "12,345,678"]);
-    }
 }

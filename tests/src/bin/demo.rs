@@ -5,7 +5,7 @@ use candid::Principal;
 use clap::Parser;
 use end_to_end_tests::environment;
 use end_to_end_tests::network::{Canister, Charges, Network};
-use model_uploader::prices;
+use model_uploader::prices::{self, grouped};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -119,41 +119,28 @@ async fn print_costs(rows: &[Row], canister: &Canister) -> Result<()> {
         let cycles = charges.cycles.total();
         println!(
             "{step:<20} {:>16} {:>9} {:>7} {:>18} {:>11} {:>8.1}s",
-            group(u128::from(charges.instructions)),
+            grouped(charges.instructions),
             charges.messages,
             charges.rounds(),
-            group(cycles),
+            grouped(cycles),
             dollars(cycles),
             wall.as_secs_f64()
         );
     }
     let health: onnx_canister_interface::Health = canister.query_plain("health").await?;
     let year = prices::storage_cycles(health.stable_bytes + health.heap_bytes, prices::YEAR_SECONDS);
-    println!("{:<20} {:>16} {:>9} {:>7} {:>18} {:>11}", "storage for a year", "", "", "", group(year), dollars(year));
+    println!("{:<20} {:>16} {:>9} {:>7} {:>18} {:>11}", "storage for a year", "", "", "", grouped(year), dollars(year));
     println!(
         "\nA round is roughly a second on a real subnet. Queries are free: the query row executes but is not charged.\n\
          Storage counts {} bytes of stable memory and {} of heap.",
-        group(u128::from(health.stable_bytes)),
-        group(u128::from(health.heap_bytes))
+        grouped(health.stable_bytes),
+        grouped(health.heap_bytes)
     );
     Ok(())
 }
 
 fn dollars(cycles: u128) -> String {
     format!("${:.5}", prices::usd(cycles))
-}
-
-/// Digits in groups of three.
-fn group(value: u128) -> String {
-    let digits = value.to_string();
-    let mut grouped = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
 }
 
 fn print_next_commands(network: &Network, canister: Principal, keep: bool) {
@@ -170,16 +157,4 @@ fn print_next_commands(network: &Network, canister: Principal, keep: bool) {
     println!("{base} upload magika");
     println!("{base} inspect MODEL.onnx          # would a model of yours run?");
     println!("curl '{url}/metrics?canisterId={canister}'");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::group;
-
-    #[test]
-    fn digits_are_grouped_by_three() {
-        assert_eq!(group(0), "0");
-        assert_eq!(group(999), "999");
-        assert_eq!(group(1_234_567), "1,234,567");
-    }
 }

@@ -4,6 +4,7 @@
 //! macros and `read_volatile` keep off. A multiply-accumulate costs 7 / 4 = 1.75 here, the input being read once.
 
 use crate::matrix::Clamp;
+use crate::unroll::load_vectors;
 use std::arch::wasm32::*;
 
 /// What a block works on. Offsets and strides are in bytes.
@@ -37,10 +38,6 @@ macro_rules! load_weights {
         #[allow(unused_assignments)]
         { $from = $from.wrapping_byte_add($stride); }
     )* };
-}
-
-macro_rules! load_vectors {
-    ($to:ident, $from:ident, $t:literal, [$($v:literal)*]) => { $( $to[$t][$v] = v128_load($from.add($v * 4).cast()); )* };
 }
 
 /// Stores the sums of every vector of a pixel. The first one's chain reads the taps' places for the others too.

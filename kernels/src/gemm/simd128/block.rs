@@ -15,6 +15,7 @@
 
 use super::super::pack::PANEL_COLUMNS;
 use crate::matrix::Clamp;
+use crate::unroll::load_vectors;
 use std::arch::wasm32::*;
 
 /// What [`Block`]s work on. Offsets and strides are in bytes.
@@ -69,10 +70,6 @@ macro_rules! load_rows {
         #[allow(unused_assignments)]
         { $from = $from.wrapping_byte_add($stride); }
     )* };
-}
-
-macro_rules! load_vectors {
-    ($b:ident, $from:ident, $k:literal, [$($v:literal)*]) => { $( $b[$k][$v] = v128_load($from.add($v * 4).cast()); )* };
 }
 
 /// Stores the sums of every vector of a row. The first vector's chain loads the values of A that the others use.

@@ -247,15 +247,7 @@ impl Subnet {
     }
 
     fn execute_management_call(&mut self, request: Request) {
-        let is_expired = request.expiry_ns.is_some_and(|expiry_ns| expiry_ns < self.info.time_ns);
-        if is_expired {
-            let rejection = match request.origin {
-                Origin::Ingress { .. } => errors::ingress_timeout(&request.method),
-                Origin::Canister { .. } | Origin::System => errors::deadline_expired(),
-            };
-            self.answer(super::run::refuse(request, rejection));
-            return;
-        }
+        let Some(request) = self.refuse_expired(request) else { return };
         let mut call = Call {
             origin: &request.origin,
             sender: request.origin.sender(),

@@ -12,7 +12,7 @@ mod minting;
 
 use super::Subnet;
 use super::errors;
-use super::message::{Answer, CallResult, Origin, Request};
+use super::message::{Answer, CallResult, Request};
 use super::scheduler::RoundSummary;
 use super::types::{ErrorCode, QueryCall, Rejection};
 use account::{Account, AccountIdentifier};
@@ -108,14 +108,7 @@ impl Subnet {
     }
 
     fn execute_system_request(&mut self, request: Request) {
-        if request.expiry_ns.is_some_and(|expiry_ns| expiry_ns < self.info.time_ns) {
-            let rejection = match request.origin {
-                Origin::Ingress { .. } => errors::ingress_timeout(&request.method),
-                Origin::Canister { .. } | Origin::System => errors::deadline_expired(),
-            };
-            self.answer(super::run::refuse(request, rejection));
-            return;
-        }
+        let Some(request) = self.refuse_expired(request) else { return };
         let mut call = Call {
             caller: request.origin.sender(),
             method: &request.method,
