@@ -57,7 +57,7 @@ async fn one(work: Work, network: &Network, canister: &Canister, figures: &mut F
         call(canister, "put", ByteBuf::from(part)).await?;
     }
     let info = super::measure::info(&work).await?;
-    let inputs = work.requests.iter().find_map(|(what, ask)| Some((*what, inputs(ask(&info).ok()?, &info)?)));
+    let inputs = work.requests.iter().find_map(|(what, ask)| Some((*what, inputs(ask(&info), &info)?)));
     let (what, inputs) = inputs.context("no request of tensors")?;
     let before = network.charges(canister.id)?;
     call(canister, "load", &inputs).await?;

@@ -2,17 +2,10 @@
 
 use anyhow::{Context, Result};
 use end_to_end_tests::models::{classify_request, magika_request, manifest, photo, recipe};
-use end_to_end_tests::onnx::weights;
 use end_to_end_tests::pocket::Model;
-use onnx_canister_interface::{
-    CHUNK_BYTES_MAX, ClassifyRequest, ElementType, InferInput, InferRequest, InputSource, ModelInfo, ModelRef, Tensor,
-    TensorInfo,
-};
-use serde_bytes::ByteBuf;
+use end_to_end_tests::requests::{self, reference};
+use onnx_canister_interface::{CHUNK_BYTES_MAX, ClassifyRequest, InferRequest, ModelInfo};
 use std::path::Path;
-
-/// Tokens of the texts that embedding models are measured on.
-const TOKENS: u64 = 32;
 
 /// A model and what it is asked.
 pub struct Work {
@@ -23,7 +16,7 @@ pub struct Work {
 }
 
 /// How a request is made, once the model's inputs are known.
-pub type Ask = fn(&ModelInfo) -> Result<Request>;
+pub type Ask = fn(&ModelInfo) -> Request;
 
 pub enum Request {
     Classify(ClassifyRequest),
@@ -66,53 +59,22 @@ impl Work {
     }
 }
 
-fn reference(info: &ModelInfo) -> ModelRef {
-    ModelRef { name: info.name.clone(), version: Some(info.version) }
+fn small_photo(info: &ModelInfo) -> Request {
+    Request::Classify(classify_request(&reference(info), photo("crop224/chelsea.png")))
 }
 
-fn small_photo(info: &ModelInfo) -> Result<Request> {
-    Ok(Request::Classify(classify_request(&reference(info), photo("crop224/chelsea.png"))))
+fn large_photo(info: &ModelInfo) -> Request {
+    Request::Classify(classify_request(&reference(info), photo("chelsea.png")))
 }
 
-fn large_photo(info: &ModelInfo) -> Result<Request> {
-    Ok(Request::Classify(classify_request(&reference(info), photo("chelsea.png"))))
+fn magika_tokens(info: &ModelInfo) -> Request {
+    Request::Classify(magika_request(&reference(info), include_bytes!("../../../../LICENSE")))
 }
 
-fn magika_tokens(info: &ModelInfo) -> Result<Request> {
-    Ok(Request::Classify(magika_request(&reference(info), include_bytes!("../../../../LICENSE"))))
+fn numbers(info: &ModelInfo) -> Request {
+    Request::Infer(requests::numbers(info))
 }
 
-/// Numbers from 0 to 255 for every input, its free sizes being 1.
-fn numbers(info: &ModelInfo) -> Result<Request> {
-    infer(info, |input| {
-        let shape: Vec<u64> = input.shape.iter().map(|size| size.unwrap_or(1)).collect();
-        let count = shape.iter().product::<u64>() as usize;
-        let values: Vec<f32> = weights(count, 7).into_iter().map(|value| ((value + 0.5) * 255.0).floor()).collect();
-        tensor(ElementType::Float32, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect())
-    })
-}
-
-/// A text of 32 tokens: any words, none left out, all of one kind.
-fn text_tokens(info: &ModelInfo) -> Result<Request> {
-    infer(info, |input| {
-        let value = |index: usize, word: f32| match &*input.name {
-            "input_ids" => 1_000 + ((word + 0.5) * 28_000.0) as i64,
-            "attention_mask" => 1,
-            "position_ids" => index as i64,
-            _ => 0,
-        };
-        let values = weights(TOKENS as usize, 3).into_iter().enumerate().map(|(index, word)| value(index, word));
-        tensor(ElementType::Int64, vec![1, TOKENS], values.flat_map(i64::to_le_bytes).collect())
-    })
-}
-
-fn tensor(element_type: ElementType, shape: Vec<u64>, data: Vec<u8>) -> Tensor {
-    Tensor { element_type, shape, data: ByteBuf::from(data) }
-}
-
-fn infer(info: &ModelInfo, tensor: impl Fn(&TensorInfo) -> Tensor) -> Result<Request> {
-    let input =
-        |input: &TensorInfo| InferInput { name: input.name.clone(), source: InputSource::Tensor(tensor(input)) };
-    let inputs = info.inputs.iter().map(input).collect();
-    Ok(Request::Infer(InferRequest { model: reference(info), inputs, outputs: None, limits: None }))
+fn text_tokens(info: &ModelInfo) -> Request {
+    Request::Infer(requests::text_tokens(info))
 }
