@@ -41,7 +41,7 @@ class Quantizer:
         self.quantized = {}
 
     def constant(self, name, array):
-        array = np.ascontiguousarray(array)
+        array = np.asarray(array, order="C")
         kind = helper.np_dtype_to_tensor_dtype(array.dtype)
         self.initializers.append(helper.make_tensor(name, kind, array.shape, array.tobytes(), raw=True))
         return name

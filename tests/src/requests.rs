@@ -27,7 +27,10 @@ pub fn numbers(info: &ModelInfo) -> InferRequest {
             ElementType::Int64 => {
                 tensor(ElementType::Int64, shape, values.flat_map(|value| (value as i64).to_le_bytes()).collect())
             }
-            // Of other types of numbers the canister makes what the model takes.
+            ElementType::Float16 => {
+                let bytes = values.flat_map(|value| half::f16::from_f32(value).to_le_bytes()).collect();
+                tensor(ElementType::Float16, shape, bytes)
+            }
             _ => tensor(ElementType::Float32, shape, values.flat_map(f32::to_le_bytes).collect()),
         }
     })
