@@ -36,7 +36,7 @@ fn an_inference_of_200e9_instructions_whose_products_each_outgrow_a_message_comp
     let poll = || pocket.query::<_, JobInfo>("poll", job).expect("poll");
     pocket.tick_until("the job", || !matches!(poll().state, JobState::Queued | JobState::Running { .. }));
     let JobState::Done(result) = poll().state else { panic!("{:?}", poll().state) };
-    let JobResult::Infer(response) = *result else { panic!("{result:?}") };
+    let JobResult::Infer(response) = *result else { panic!("another kind of answer") };
 
     let cost = response.cost;
     println!("{cost:?}");

@@ -5,12 +5,14 @@ use end_to_end_tests::pocket::Pocket;
 use end_to_end_tests::replay::replay;
 use end_to_end_tests::requests::{numbers, text_tokens};
 use onnx_canister_interface::{
-    Error, InferRequest, InferResponse, JobId, JobInfo, JobResult, JobState, ModelInfo, Profile, ProfileRequest,
-    Settings, SettingsPatch,
+    InferRequest, InferResponse, JobId, JobInfo, JobResult, JobState, ModelInfo, Profile, ProfileRequest, Settings,
+    SettingsPatch,
 };
 
 /// Messages that an inference is cut into, where its graph has as many steps.
 const MESSAGES: u64 = 50;
+/// More instructions than the network executes in two rounds.
+const WORK_OF_ROUNDS: u64 = 8_000_000_000;
 
 fn set_message_budget(pocket: &Pocket, message_budget: u64) {
     let patch = SettingsPatch { message_budget: Some(message_budget), ..SettingsPatch::default() };
@@ -25,14 +27,20 @@ fn bytes(response: &InferResponse) -> Vec<(String, Vec<u8>)> {
     response.outputs.iter().map(whole).collect()
 }
 
+fn state(pocket: &Pocket, job: JobId) -> JobState {
+    pocket.query::<_, JobInfo>("poll", job).expect("poll").state
+}
+
 fn answer(pocket: &Pocket, job: JobId) -> InferResponse {
-    let poll = || pocket.query::<_, JobInfo>("poll", job).expect("poll").state;
-    pocket.tick_until("the job", || {
-        !matches!(poll(), JobState::Queued | JobState::Running { .. } | JobState::Interrupted)
-    });
-    let JobState::Done(result) = poll() else { panic!("{:?}", poll()) };
-    let JobResult::Infer(response) = *result else { panic!("{result:?}") };
-    response
+    let is_pending = |state| matches!(state, JobState::Queued | JobState::Running { .. } | JobState::Interrupted);
+    pocket.tick_until("the job", || !is_pending(state(pocket, job)));
+    match state(pocket, job) {
+        JobState::Done(result) => match *result {
+            JobResult::Infer(response) => response,
+            _ => panic!("another kind of answer"),
+        },
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Runs a model in all the ways there are.
@@ -48,23 +56,24 @@ fn check(recipe_name: &str, request: fn(&ModelInfo) -> InferRequest) {
     assert!(expected.iter().any(|(_, bytes)| bytes.iter().any(|byte| *byte != 0)));
 
     let profile: Profile = pocket.update("profile", ProfileRequest::Infer(request.clone())).expect("profile");
-    set_message_budget(&pocket, whole.cost.instructions / (4 * MESSAGES));
+    set_message_budget(&pocket, whole.cost.instructions / MESSAGES);
     let cut: InferResponse = pocket.update("infer", request.clone()).expect("infer");
     let steps = profile.nodes.len() as u64;
     assert!(u64::from(cut.cost.messages) >= MESSAGES.min(steps), "{} messages, {steps} steps", cut.cost.messages);
     assert!(bytes(&cut) == expected, "cut into {} messages it gives other bits", cut.cost.messages);
 
-    let waiting = pocket.submit("infer", request.clone());
-    pocket.ic.tick();
+    // As much as a round can't end, so that the stop finds the first in the middle and others waiting.
+    let count = WORK_OF_ROUNDS.div_ceil(cut.cost.instructions);
+    let start = || pocket.update::<_, JobId>("start_infer", request.clone()).expect("start_infer");
+    let jobs: Vec<JobId> = (0..count).map(|_| start()).collect();
     pocket.ic.stop_canister(pocket.id, Some(pocket.caller)).expect("stop");
-    let interrupted = pocket.wait::<InferResponse>(waiting);
     pocket.upgrade_running().expect("upgrade");
     pocket.ic.start_canister(pocket.id, Some(pocket.caller)).expect("start");
-    let after = match interrupted {
-        Err(Error::Interrupted { job }) => answer(&pocket, job),
-        other => panic!("the stop came too late or something broke: {other:?}"),
-    };
-    assert!(bytes(&after) == expected, "after an upgrade it gives other bits");
+    let is_done = |job: &JobId| matches!(state(&pocket, *job), JobState::Done(_));
+    assert!(!jobs.iter().all(is_done), "the stop came too late: all {count} had ended");
+    for job in jobs {
+        assert!(bytes(&answer(&pocket, job)) == expected, "after an upgrade it gives other bits");
+    }
 
     let is_ours = !profile.operators.is_empty() && profile.operators.iter().all(|o| !o.operator.starts_with("tract "));
     match is_ours {
@@ -80,7 +89,7 @@ fn check(recipe_name: &str, request: fn(&ModelInfo) -> InferRequest) {
             assert!(bytes(&again) == expected, "another canister gives other bits");
         }
     }
-    println!("{recipe_name}: {} steps, {} messages, all operators ours: {is_ours}", steps, cut.cost.messages);
+    println!("{recipe_name}: {steps} steps, {} messages, all operators ours: {is_ours}", cut.cost.messages);
 }
 
 #[test]
