@@ -150,8 +150,8 @@ impl Results {
              are that without the charges for pages touched. Rounds are roughly seconds on a real subnet, cycles and dollars \
              are those of {} nodes, storage apart; \"query\" tells whether a free query can do it. \"Ours\" tells whether every \
              operator of the graph is the engine's own, and so gives the same bits natively; otherwise how many nodes are \
-             tract's. The last columns are plain tract 0.23 on the same file and the same input, in opcodes of the run alone \
-             (`cargo xtask bench-baseline`).\n",
+             tract's. The last columns are plain tract 0.23 on the same file and the same input (`cargo xtask \
+             bench-baseline`): opcodes of the run's message, or of a load its instructions; `baseline.json` tells why it fails.\n",
             prices::NODES
         )?;
         self.inferences(&mut text, baseline)?;
@@ -265,6 +265,8 @@ fn read(folder: &Path) -> Result<Results> {
 struct Baseline {
     /// Instructions by the row's name: of a load with its page charges, of a run without.
     instructions: BTreeMap<String, u64>,
+    /// Why there is none, by model.
+    failures: BTreeMap<String, String>,
 }
 
 impl Baseline {
@@ -278,7 +280,10 @@ impl Baseline {
 
     /// Its figure for a row, and how many times ours that is.
     fn cells(&self, name: &str, row: &Row) -> (String, String) {
-        let Some(theirs) = self.instructions.get(name) else { return Default::default() };
+        let Some(theirs) = self.instructions.get(name) else {
+            let has_failed = self.failures.keys().any(|model| name.starts_with(&format!("{model}: ")));
+            return (if has_failed { "fails" } else { "" }.to_string(), String::new());
+        };
         let ours = if is_load(name) { row.instructions } else { row.opcodes() };
         (grouped(*theirs), format!("{:.1}", *theirs as f64 / ours as f64))
     }
