@@ -28,22 +28,40 @@ impl Dim {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DimTable {
     expressions: Vec<TDim>,
+    /// Whether each is the size of a dimension, and not just a number.
+    is_size: Vec<bool>,
+    /// A size that is known and more than this target has.
+    too_large: Option<i64>,
 }
 
 /// The values of a [`DimTable`]'s expressions for one request.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Sizes(Vec<usize>);
+pub(crate) struct Sizes(Vec<i64>);
 
 impl DimTable {
     pub fn dim(&mut self, dim: &TDim) -> Dim {
         if let Some(size) = dim.as_i64() {
-            return Dim::Known(size.max(0) as usize);
+            if size > i64::from(i32::MAX) {
+                self.too_large = Some(size);
+            }
+            return Dim::Known(size.clamp(0, i64::from(i32::MAX)) as usize);
         }
-        let index = self.expressions.iter().position(|known| known == dim).unwrap_or_else(|| {
-            self.expressions.push(dim.clone());
-            self.expressions.len() - 1
-        });
+        let index = self.index(dim);
+        self.is_size[index] = true;
         Dim::Free(index as u32)
+    }
+
+    /// A number that symbols settle, which need not be a size: read it with [`Sizes::number`].
+    pub fn number(&mut self, number: &TDim) -> Dim {
+        Dim::Free(self.index(number) as u32)
+    }
+
+    fn index(&mut self, expression: &TDim) -> usize {
+        self.expressions.iter().position(|known| known == expression).unwrap_or_else(|| {
+            self.expressions.push(expression.clone());
+            self.is_size.push(false);
+            self.expressions.len() - 1
+        })
     }
 
     pub fn dims(&mut self, dims: &[TDim]) -> Vec<Dim> {
@@ -60,6 +78,10 @@ impl DimTable {
 
     /// Whether the shapes of the first `inputs` inputs settle every expression; fails with the first they do not.
     pub fn check(&self, model: &TypedModel, inputs: usize) -> Result<(), EngineError> {
+        if let Some(size) = self.too_large {
+            let limit = i32::MAX as u64;
+            return Err(EngineError::TooLarge { place: "a dimension of the graph".into(), value: size as u64, limit });
+        }
         let facts = model.inputs.iter().take(inputs).filter_map(|outlet| model.outlet_fact(*outlet).ok());
         let given: Vec<TDim> = facts.flat_map(|fact| fact.shape.iter().cloned().collect::<Vec<_>>()).collect();
         let is_given = |symbol: &Symbol| given.iter().any(|dim| dim.symbols().contains(symbol));
@@ -76,12 +98,12 @@ impl DimTable {
 
     /// The size of every expression; fails with the first that the symbols do not settle.
     pub fn settle(&self, symbols: &SymbolValues) -> Result<Sizes, String> {
-        let size = |expression: &TDim| {
+        let size = |(expression, is_size): (&TDim, &bool)| {
             let value = expression.eval(symbols);
-            let size = value.as_i64().and_then(|size| usize::try_from(size).ok());
-            size.ok_or_else(|| format!("the size {expression} is {value} for inputs of these shapes"))
+            let number = value.as_i64().filter(|number| !is_size || (0..=i64::from(i32::MAX)).contains(number));
+            number.ok_or_else(|| format!("the size {expression} is {value} for inputs of these shapes"))
         };
-        self.expressions.iter().map(size).collect::<Result<_, _>>().map(Sizes)
+        self.expressions.iter().zip(&self.is_size).map(size).collect::<Result<_, _>>().map(Sizes)
     }
 }
 
@@ -89,8 +111,20 @@ impl Sizes {
     pub fn of(&self, dim: Dim) -> usize {
         match dim {
             Dim::Known(size) => size,
+            Dim::Free(index) => self.0[index as usize] as usize,
+        }
+    }
+
+    /// A dimension, or a number of [`DimTable::number`].
+    pub fn number(&self, dim: Dim) -> i64 {
+        match dim {
+            Dim::Known(size) => size as i64,
             Dim::Free(index) => self.0[index as usize],
         }
+    }
+
+    pub fn numbers(&self, dims: &[Dim]) -> Vec<i64> {
+        dims.iter().map(|dim| self.number(*dim)).collect()
     }
 
     pub fn shape(&self, dims: &[Dim]) -> Vec<usize> {

@@ -50,7 +50,7 @@ impl Layout {
             let shape = |slot: &SlotId| sizes.shape(&program.values[*slot].dims);
             let inputs = step.inputs.iter().map(shape).collect();
             let output = step.outputs.first().map(shape).unwrap_or_default();
-            let shapes = Shapes { inputs, output, parameters: sizes.shape(&step.parameters) };
+            let shapes = Shapes { inputs, output, parameters: sizes.numbers(&step.parameters) };
             for output in &step.outputs {
                 if matches!(program.values[*output].home, Home::Memory) {
                     places[*output] = memory.take(bytes(program, &sizes, *output)?)?;
