@@ -225,10 +225,10 @@ fn fuse_attention(graph: &mut Graph, index: usize) -> Option<()> {
         return None;
     }
     if let Some((Binary::Add, a, b)) = graph.binary(scores) {
-        let is_product = |value: ValueId| graph.dims(value) == shape && product(graph, graph.unscaled(value).1).is_some();
+        let is_product = |value: ValueId| product(graph, graph.unscaled(value).1).is_some();
         let (product, added) = if is_product(a) { (a, b) } else { (b, a) };
         // A scale after the mask scales that too.
-        if factor != 1.0 || !is_mask(graph, added, &shape) {
+        if factor != 1.0 {
             return None;
         }
         (scores, mask) = (product, Some(added));
@@ -236,7 +236,11 @@ fn fuse_attention(graph: &mut Graph, index: usize) -> Option<()> {
     let (number, scores) = graph.unscaled(scores);
     factor *= number;
     let (by_keys, queries, keys) = product(graph, scores)?;
-    if graph.dims(scores) != shape {
+    let product_shape = graph.dims(scores);
+    if product_shape[..3] != shape[..3]
+        || !may_be_equal(product_shape[3], shape[3])
+        || mask.is_some_and(|mask| !is_mask(graph, mask, product_shape))
+    {
         return None;
     }
     let keys = shared(graph, keys, heads, !by_keys.b_transposed)?;
@@ -280,8 +284,13 @@ fn is_mask(graph: &Graph, value: ValueId, shape: &[Dim]) -> bool {
     let broadcast = |(own, whole): (&Dim, &Dim)| own == whole || own.is_one();
     value.datum_type == DatumType::F32
         && value.dims.len() == 4
-        && value.dims[3] == shape[3]
-        && value.dims.iter().zip(shape).all(broadcast)
+        && (may_be_equal(value.dims[3], shape[3]) || value.dims[3].is_one())
+        && value.dims.iter().zip(&shape[..3]).all(broadcast)
+}
+
+/// Whether sizes that a request settles may come to the same. The length of a mask has a name of its own in most files.
+fn may_be_equal(one: Dim, other: Dim) -> bool {
+    one == other || one.known().is_none() || other.known().is_none()
 }
 
 /// The weights before what turns NaN, of a query that sees nothing, into 0; and whether there is such.

@@ -137,6 +137,11 @@ impl Attention {
         whole.queries.positions == 1
     }
 
+    /// Whether the mask has one number for all keys.
+    fn is_narrow(&self, shapes: &Shapes, keys: usize) -> bool {
+        self.has_mask && keys != 1 && shapes.inputs[3][3] == 1
+    }
+
     /// The rows of the mask of one head's queries.
     fn mask<'a>(&self, given: &Given<'a>, batch: usize, head: usize, queries: Range<usize>) -> Option<Mask<'a>> {
         if !self.has_mask {
@@ -189,7 +194,9 @@ impl Operator for Attention {
         let whole = self.whole(shapes);
         let rows = whole.queries.positions.min(QUERIES_PER_UNIT);
         let rows = if self.is_joined(&whole) { whole.group } else { rows };
-        rows.saturating_mul(whole.keys.positions).saturating_mul(size_of::<f32>())
+        let keys = whole.keys.positions;
+        let mask_rows = if self.is_narrow(shapes, keys) { rows } else { 0 };
+        (rows + mask_rows).saturating_mul(keys).saturating_mul(size_of::<f32>())
     }
 
     fn run(&self, call: Call<'_>) -> Result<(), String> {
@@ -203,6 +210,12 @@ impl Operator for Attention {
         }
         if shapes.output.contains(&0) {
             return Ok(());
+        }
+        if let (true, Some(mask)) = (self.has_mask, shapes.inputs.get(3)) {
+            let wanted = [whole.queries.batch, whole.queries.heads, whole.queries.positions, keys];
+            if !mask.iter().zip(&wanted).all(|(size, wanted)| size == wanted || *size == 1) {
+                return Err(format!("its mask {mask:?} can't be broadcast to {wanted:?}"));
+            }
         }
         let value_sizes = self.values.sizes(&shapes.inputs[2]);
         let q = self.queries.rows(given.f32(0), whole.queries);
@@ -225,9 +238,9 @@ impl Operator for Attention {
                     false => q.matrix(unit.batch, head, unit.queries.clone()),
                 };
                 let rows = queries.rows();
-                let scores = &mut scores[..rows * keys];
+                let (scores, wide) = scores.split_at_mut(rows * keys);
                 gemm_nt::gemm_nt(queries, keys_matrix, 1.0, 0..rows, &mut MatrixMut::new(scores, rows, keys));
-                self.weigh(&given, &unit, head, is_joined.then_some(group), scores, keys);
+                self.weigh(&given, &unit, head, is_joined.then_some(group), scores, wide, keys);
                 let output = bytemuck::cast_slice_mut(&mut *output);
                 let mut output = match is_joined {
                     true => {
@@ -257,6 +270,7 @@ impl Attention {
         head: usize,
         group: Option<usize>,
         scores: &mut [f32],
+        wide: &mut [f32],
         keys: usize,
     ) {
         if keys == 0 {
@@ -267,11 +281,13 @@ impl Attention {
             Some(group) if has_mask_per_head => {
                 for (index, row) in scores.chunks_exact_mut(keys).enumerate().take(group) {
                     let mask = self.mask(given, unit.batch, head + index, unit.queries.clone());
+                    let mask = mask.map(|mask| widened(mask, wide, keys));
                     self.softmax(keys, mask).run_in_place(0..1, row);
                 }
             }
             _ => {
                 let mask = self.mask(given, unit.batch, head, unit.queries.clone());
+                let mask = mask.map(|mask| widened(mask, wide, keys));
                 self.softmax(keys, mask).run_in_place(0..scores.len() / keys, scores);
             }
         }
@@ -280,4 +296,14 @@ impl Attention {
             scores.chunks_exact_mut(keys).filter(|row| row[0].is_nan()).for_each(|row| row.fill(0.0));
         }
     }
+}
+
+/// A mask whose rows are as long as there are keys: itself, or each of its numbers for all of them, in `wide`.
+fn widened<'a>(mask: Mask<'a>, wide: &'a mut [f32], keys: usize) -> Mask<'a> {
+    if mask.values.len() == mask.rows * keys {
+        return mask;
+    }
+    let wide = &mut wide[..mask.rows * keys];
+    wide.chunks_exact_mut(keys).zip(mask.values).for_each(|(row, number)| row.fill(*number));
+    Mask { values: wide, ..mask }
 }
