@@ -1,6 +1,10 @@
 //! A causal language model that is fed tokens: it keeps keys and values of what it has read and tells the logits of what
 //! comes next.
 
+use crate::graph::dims::Line;
+use crate::plan::Body;
+use crate::program::decode::Decode;
+use crate::program::run::Progress;
 use crate::{ElementType, EngineError, Meter, Plan, Session, Step, Tensor, TensorSpec};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -156,15 +160,23 @@ pub struct Decoder {
     tokens: Vec<u32>,
     /// Those to run; the first of them are those of `running`.
     queue: VecDeque<u32>,
-    /// Keys and values, [1, heads, tokens, size] each; none before the first block.
-    cache: Vec<Tensor>,
+    store: Store,
     running: Option<Block>,
     logits: Vec<f32>,
 }
 
+/// Where keys and values are.
+enum Store {
+    /// In the program's own run, where they grow in place.
+    InPlace(Box<Decode>),
+    /// Inputs and outputs of a session for each block: [1, heads, tokens, size] each; none before the first block.
+    Copied(Vec<Tensor>),
+}
+
 /// A pass under way.
 struct Block {
-    session: Session,
+    /// `None` where the store runs it.
+    session: Option<Session>,
     tokens: usize,
     has_logits: bool,
 }
@@ -173,6 +185,10 @@ impl Decoder {
     /// A decoder that has read nothing. Fails as [`DecoderSpec::of`] does.
     pub fn new(plan: Arc<Plan>) -> Result<Decoder, EngineError> {
         let spec = Arc::new(DecoderSpec::of(&plan)?);
+        let store = match in_place(&plan, &spec)? {
+            Some(decode) => Store::InPlace(Box::new(decode)),
+            None => Store::Copied(Vec::new()),
+        };
         Ok(Decoder {
             plan,
             spec,
@@ -180,7 +196,7 @@ impl Decoder {
             context_length: u32::MAX as usize,
             tokens: Vec::new(),
             queue: VecDeque::new(),
-            cache: Vec::new(),
+            store,
             running: None,
             logits: Vec::new(),
         })
@@ -231,9 +247,22 @@ impl Decoder {
         self.queue.len()
     }
 
-    /// Bytes that the cache takes.
+    /// Bytes of the keys and values of the tokens in the cache.
     pub fn cache_bytes(&self) -> u64 {
-        self.cache.iter().map(|tensor| tensor.bytes().len() as u64).sum()
+        self.spec.cache_bytes_per_token.saturating_mul(self.tokens.len() as u64)
+    }
+
+    /// Bytes that the cache takes on the heap, with room for the tokens that come next.
+    pub fn cache_capacity_bytes(&self) -> u64 {
+        match &self.store {
+            Store::InPlace(decode) => decode.cache_bytes(),
+            Store::Copied(cache) => cache.iter().map(|tensor| tensor.bytes().len() as u64).sum(),
+        }
+    }
+
+    /// Whether keys and values grow in place, so that a token costs no copy of those before it.
+    pub fn is_in_place(&self) -> bool {
+        matches!(self.store, Store::InPlace(_))
     }
 
     /// Queues tokens; [`Decoder::step`] runs them.
@@ -277,28 +306,56 @@ impl Decoder {
                 Some(block) => block,
                 None => self.next_block()?,
             };
-            let estimate = block.session.next_node_estimate_instructions();
+            let estimate = match (&block.session, &self.store) {
+                (Some(session), _) => session.next_node_estimate_instructions(),
+                (None, Store::InPlace(decode)) => decode.next_instructions(),
+                (None, Store::Copied(_)) => 0,
+            };
             if !is_first && meter.spent().saturating_add(estimate) > limit {
                 self.running = Some(block);
                 return Ok(paused);
             }
             is_first = false;
-            match block.session.step(meter, limit)? {
-                Step::Paused { .. } => {
-                    self.running = Some(block);
-                    return Ok(paused);
-                }
-                Step::Done => self.finish(block)?,
+            let is_done = match (&mut block.session, &mut self.store) {
+                (Some(session), _) => session.step(meter, limit)? == Step::Done,
+                (None, Store::InPlace(decode)) => decode.step(meter, limit, self.node_limit)? == Progress::Done,
+                (None, Store::Copied(_)) => true,
+            };
+            if !is_done {
+                self.running = Some(block);
+                return Ok(paused);
             }
+            self.finish(block)?;
         }
         Ok(Step::Done)
     }
 
     /// A pass over the first tokens of the queue.
-    fn next_block(&self) -> Result<Block, EngineError> {
+    fn next_block(&mut self) -> Result<Block, EngineError> {
         let count = self.queue.len().min(BLOCK_TOKENS_MAX);
         let past = self.tokens.len();
         let total = (past + count) as u64;
+        // Logits of tokens that others follow are of no use.
+        let has_logits = count == self.queue.len();
+        let cache = match &mut self.store {
+            Store::InPlace(decode) => {
+                decode.begin(past, count, has_logits)?;
+                let tokens = || self.queue.iter().take(count).map(|token| i64::from(*token));
+                for (index, role) in self.spec.inputs.iter().enumerate() {
+                    match *role {
+                        Role::Tokens(of) => write_integers(decode, index, of, count, tokens()),
+                        Role::AttentionMask(of) => {
+                            write_integers(decode, index, of, past + count, std::iter::repeat_n(1, past + count));
+                        }
+                        Role::Positions(of) => write_integers(decode, index, of, count, past as i64..total as i64),
+                        Role::LogitsToKeep(of, _) => write_integers(decode, index, of, 1, std::iter::once(1)),
+                        Role::Past(_) => {}
+                    }
+                }
+                return Ok(Block { session: None, tokens: count, has_logits });
+            }
+            Store::Copied(cache) => &*cache,
+        };
         let tokens = || self.queue.iter().take(count).map(|token| i64::from(*token));
         let mut inputs = Vec::new();
         for (spec, role) in self.plan.inputs().iter().zip(&self.spec.inputs) {
@@ -307,7 +364,7 @@ impl Decoder {
                 Role::AttentionMask(of) => integer_tensor(of, &[1, total], (0..total).map(|_| 1))?,
                 Role::Positions(of) => integer_tensor(of, &[1, count as u64], past as i64..total as i64)?,
                 Role::LogitsToKeep(of, rank) => integer_tensor(of, &[1][..rank], std::iter::once(1))?,
-                Role::Past(index) => match self.cache.get(index) {
+                Role::Past(index) => match cache.get(index) {
                     Some(tensor) => tensor.clone(),
                     None => {
                         let entry = &self.spec.cache[index];
@@ -317,16 +374,23 @@ impl Decoder {
             };
             inputs.push((spec.name.clone(), tensor));
         }
-        // Logits of tokens that others follow are of no use.
-        let has_logits = count == self.queue.len();
         let present = self.spec.cache.iter().map(|entry| entry.present.clone());
         let outputs = has_logits.then(|| self.spec.logits.clone()).into_iter().chain(present).collect();
         let session = Session::new(self.plan.clone(), inputs, Some(outputs))?.with_node_limit(self.node_limit);
-        Ok(Block { session, tokens: count, has_logits })
+        Ok(Block { session: Some(session), tokens: count, has_logits })
     }
 
     fn finish(&mut self, block: Block) -> Result<(), EngineError> {
-        let mut outputs = block.session.into_outputs()?.into_iter();
+        let Some(session) = block.session else {
+            self.logits.clear();
+            if let (true, Store::InPlace(decode)) = (block.has_logits, &self.store) {
+                let wrong = || EngineError::invalid("output \"logits\"", "it has no row of a number for each token");
+                self.logits.extend_from_slice(decode.logits(self.spec.vocabulary_size).ok_or_else(wrong)?);
+            }
+            self.tokens.extend(self.queue.drain(..block.tokens));
+            return Ok(());
+        };
+        let mut outputs = session.into_outputs()?.into_iter();
         if block.has_logits {
             let wrong = || EngineError::invalid("output \"logits\"", "it has no row of a number for each token");
             let (_, logits) = outputs.next().ok_or_else(wrong)?;
@@ -351,7 +415,7 @@ impl Decoder {
                 });
             }
         }
-        self.cache = cache;
+        self.store = Store::Copied(cache);
         self.tokens.extend(self.queue.drain(..block.tokens));
         Ok(())
     }
@@ -370,13 +434,57 @@ impl Decoder {
             return Ok(());
         }
         self.logits.clear();
-        if length == 0 {
-            self.cache.clear();
-        } else {
-            self.cache = self.cache.iter().map(|tensor| first_of(tensor, length)).collect::<Result<_, _>>()?;
+        // What is in place behind the length is written over.
+        if let Store::Copied(cache) = &mut self.store {
+            *cache = match length {
+                0 => Vec::new(),
+                _ => cache.iter().map(|tensor| first_of(tensor, length)).collect::<Result<_, _>>()?,
+            };
         }
         self.tokens.truncate(length);
         Ok(())
+    }
+}
+
+/// A run of the plan in which keys and values grow in place, where its program can do so.
+fn in_place(plan: &Plan, spec: &DecoderSpec) -> Result<Option<Decode>, EngineError> {
+    let Body::Program(body) = &plan.body else { return Ok(None) };
+    let new = Line { of_new: 1, ..Line::constant(0) };
+    let past = Line { of_past: 1, ..Line::constant(0) };
+    let all = Line { of_past: 1, of_new: 1, ..Line::constant(0) };
+    let one = Line::constant(1);
+    let shape = |role: &Role| match *role {
+        Role::Tokens(_) | Role::Positions(_) => vec![one, new],
+        Role::AttentionMask(_) => vec![one, all],
+        Role::LogitsToKeep(_, rank) => vec![one; rank],
+        Role::Past(entry) => {
+            let entry = &spec.cache[entry];
+            vec![one, Line::constant(entry.heads as i64), past, Line::constant(entry.head_size as i64)]
+        }
+    };
+    let shapes = spec.inputs.iter().map(shape).collect();
+    let output = |name: &str| plan.outputs().iter().position(|output| output.name == name);
+    let pair = |(index, role): (usize, &Role)| match role {
+        Role::Past(entry) => output(&spec.cache[*entry].present).map(|present| (index, present)),
+        _ => None,
+    };
+    let pairs: Vec<(usize, usize)> = spec.inputs.iter().enumerate().filter_map(pair).collect();
+    let Some(logits) = output(&spec.logits) else { return Ok(None) };
+    Decode::new(&body.program, &pairs, logits, shapes)
+}
+
+/// Gives an input of integers.
+fn write_integers(
+    decode: &mut Decode,
+    index: usize,
+    element_type: ElementType,
+    count: usize,
+    values: impl Iterator<Item = i64>,
+) {
+    let size = element_type.size_bytes() as usize;
+    let places = decode.input(index, count * size).chunks_exact_mut(size);
+    for (place, value) in places.zip(values) {
+        place.copy_from_slice(&value.to_le_bytes()[..size]);
     }
 }
 

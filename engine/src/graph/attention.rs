@@ -253,7 +253,8 @@ fn fuse_attention(graph: &mut Graph, index: usize) -> Option<()> {
     });
     // A batch of one that stands for all is not done here.
     let batch = |value: ValueId| graph.dims(value)[0];
-    if !plain || values.factor != 1.0 || [keys.value, values.value].iter().any(|value| batch(*value) != batch(queries)) {
+    if !plain || values.factor != 1.0 || [keys.value, values.value].iter().any(|value| batch(*value) != batch(queries))
+    {
         return None;
     }
     // What follows may be no more than a turn of the axes.

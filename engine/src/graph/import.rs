@@ -205,7 +205,8 @@ impl Lowering<'_> {
         if let Some(op) = node.op_as::<CumSum>() {
             return ops::scan::lower_cumsum(self, op);
         }
-        if let (Some(op), true) = (node.op_as::<Reduce>(), !floats || node.outputs[0].fact.datum_type == DatumType::I64) {
+        if let (Some(op), true) = (node.op_as::<Reduce>(), !floats || node.outputs[0].fact.datum_type == DatumType::I64)
+        {
             return ops::scan::lower_fold(self, op);
         }
         if node.op_is::<Iff>() {

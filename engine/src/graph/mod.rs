@@ -28,10 +28,7 @@ use tract_onnx::tract_core::internal::{TDim, TypedModel};
 
 /// Types a decoded graph, with free sizes as symbols and its weights as inputs, and lowers it. Fails when tract can't type
 /// it so, or when a size depends on values.
-pub(crate) fn lower(
-    decoded: &mut onnx::Graph,
-    without_fusion: bool,
-) -> Result<(Graph, Arc<TypedModel>), EngineError> {
+pub(crate) fn lower(decoded: &mut onnx::Graph, without_fusion: bool) -> Result<(Graph, Arc<TypedModel>), EngineError> {
     const PLACE: &str = "reading the graph";
     decoded.set_sizes(&onnx::Sizes::Any);
     let onnx = opaque::onnx();

@@ -13,11 +13,16 @@ pub(super) fn fuse(graph: &mut Graph) {
     for index in 0..graph.nodes.len() {
         let Some(output) = graph.nodes[index].as_ref().and_then(|node| node.outputs.first().copied()) else { continue };
         let Some((x, kind, epsilon)) = scaled(graph, output) else { continue };
-        let mut found = Found { index, norm: Norm { kind, epsilon, has_weight: false, has_bias: false }, inputs: vec![x] };
+        let mut found =
+            Found { index, norm: Norm { kind, epsilon, has_weight: false, has_bias: false }, inputs: vec![x] };
         found.extend(graph, output);
         let Some(last) = &graph.nodes[found.index] else { continue };
-        let node =
-            Node { name: last.name.clone(), op: Op::Norm(found.norm), inputs: found.inputs, outputs: last.outputs.clone() };
+        let node = Node {
+            name: last.name.clone(),
+            op: Op::Norm(found.norm),
+            inputs: found.inputs,
+            outputs: last.outputs.clone(),
+        };
         graph.replace(found.index, node);
     }
 }
@@ -71,7 +76,9 @@ fn scaled(graph: &Graph, value: ValueId) -> Option<(ValueId, Kind, f32)> {
             }),
             _ => graph.of(scale, Unary::Sqrt),
         };
-        let Some((Binary::Add, mean, epsilon)) = shifted.and_then(|shifted| graph.with_number(shifted)) else { continue };
+        let Some((Binary::Add, mean, epsilon)) = shifted.and_then(|shifted| graph.with_number(shifted)) else {
+            continue;
+        };
         let Some(squares) = mean_of(graph, mean) else { continue };
         let is_square = graph.of(squares, Unary::Square) == Some(centred)
             || graph.binary(squares) == Some((Binary::Mul, centred, centred));

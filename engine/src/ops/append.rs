@@ -49,6 +49,10 @@ impl Operator for Append {
         CALL_INSTRUCTIONS + of_past.estimate_instructions(4) + of_new.estimate_instructions(4)
     }
 
+    fn appends(&self) -> bool {
+        true
+    }
+
     fn run(&self, mut call: Call<'_>) -> Result<(), String> {
         let shapes = call.shapes;
         let (past, new) = (call.f32(0), call.f32(1));

@@ -199,6 +199,10 @@ impl Operator for Attention {
         (rows + mask_rows).saturating_mul(keys).saturating_mul(size_of::<f32>())
     }
 
+    fn takes_room(&self, input: usize) -> bool {
+        input == 1 && self.keys == Axes::ByHead || input == 2 && self.values == Axes::ByHead
+    }
+
     fn run(&self, call: Call<'_>) -> Result<(), String> {
         let Call { shapes, inputs, output, scratch, units } = call;
         let given = Given { shapes, inputs };

@@ -14,7 +14,8 @@ pub(crate) struct Concat {
 
 pub(crate) fn lower(lowering: &mut Lowering<'_>, op: &TypedConcat) -> Option<ValueId> {
     // Small constants of symbolic numbers are int64 here.
-    let inputs: Option<Vec<ValueId>> = lowering.inputs.clone().into_iter().map(|input| lowering.number(input)).collect();
+    let inputs: Option<Vec<ValueId>> =
+        lowering.inputs.clone().into_iter().map(|input| lowering.number(input)).collect();
     let inputs = inputs?;
     let datum_type = lowering.graph.values[inputs[0]].datum_type;
     let same = |input: &ValueId| lowering.graph.values[*input].datum_type == datum_type;

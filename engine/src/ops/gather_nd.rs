@@ -67,7 +67,8 @@ impl Operator for GatherNd {
                 let counted = usize::try_from(counted).ok().filter(|counted| counted < size);
                 at = at * size + counted.ok_or_else(|| format!("index {index} is outside an axis of length {size}"))?;
             }
-            call.output[pick * bytes..(pick + 1) * bytes].copy_from_slice(&call.inputs[0][at * bytes..(at + 1) * bytes]);
+            call.output[pick * bytes..(pick + 1) * bytes]
+                .copy_from_slice(&call.inputs[0][at * bytes..(at + 1) * bytes]);
         }
         Ok(())
     }
@@ -81,11 +82,8 @@ mod tests {
     fn parts_are_picked_by_their_coordinates() {
         let data: Vec<u8> = (0..12).collect();
         let run = |batch: usize, indices: &[i64], shape: &[usize], output: &[usize]| {
-            let shapes = Shapes {
-                inputs: vec![vec![2, 3, 2], shape.to_vec()],
-                output: output.to_vec(),
-                parameters: Vec::new(),
-            };
+            let shapes =
+                Shapes { inputs: vec![vec![2, 3, 2], shape.to_vec()], output: output.to_vec(), parameters: Vec::new() };
             let mut result = vec![0; output.iter().product()];
             let call = Call {
                 shapes: &shapes,

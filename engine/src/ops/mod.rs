@@ -133,6 +133,22 @@ pub(crate) trait Operator: Send + Sync {
         0
     }
 
+    /// Whether each row of the output along its last axis depends on that row of the first input only, and the inputs are
+    /// one.
+    fn is_row_wise(&self) -> bool {
+        false
+    }
+
+    /// Whether the first input may be given without bytes where the output holds them already, with room for more.
+    fn appends(&self) -> bool {
+        false
+    }
+
+    /// Whether this input may have room for more positions behind those of each head.
+    fn takes_room(&self, _input: usize) -> bool {
+        false
+    }
+
     /// Computes these units. Fails when shapes do not go together, which typing has mostly ruled out.
     fn run(&self, call: Call<'_>) -> Result<(), String>;
 }

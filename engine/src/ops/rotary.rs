@@ -52,8 +52,7 @@ impl Operator for Rotary {
             return Err(format!("its tables are of {} and {} numbers, not {table}", cosines.len(), sines.len()));
         }
         let rows = shapes.output[0] * of_batch;
-        let (mut row, end) =
-            ((call.units.start * ROWS_PER_UNIT).min(rows), (call.units.end * ROWS_PER_UNIT).min(rows));
+        let (mut row, end) = ((call.units.start * ROWS_PER_UNIT).min(rows), (call.units.end * ROWS_PER_UNIT).min(rows));
         while row < end {
             let batch = row / of_batch;
             let part = row..end.min((batch + 1) * of_batch);
@@ -82,7 +81,9 @@ mod tests {
         let elements = batch * heads * positions * columns;
         let by_head: Vec<f32> = (0..elements).map(number).collect();
         let mut by_position = vec![0.0; elements];
-        for (b, h, p) in (0..batch * heads * positions).map(|i| (i / positions / heads, i / positions % heads, i % positions)) {
+        for (b, h, p) in
+            (0..batch * heads * positions).map(|i| (i / positions / heads, i / positions % heads, i % positions))
+        {
             by_position[of_position(b, h, p)..][..columns].copy_from_slice(&by_head[of_head(b, h, p)..][..columns]);
         }
         let cosines: Vec<f32> = (0..batch * positions * columns).map(|i| number(i + 7)).collect();
@@ -111,8 +112,11 @@ mod tests {
         };
         let first = run(false, &by_head, [batch, heads, positions, columns]);
         let second = run(true, &by_position, [batch, positions, heads, columns]);
-        for (b, h, p) in (0..batch * heads * positions).map(|i| (i / positions / heads, i / positions % heads, i % positions)) {
-            let (x, at, table) = (&by_head[of_head(b, h, p)..][..columns], of_head(b, h, p), (b * positions + p) * columns);
+        for (b, h, p) in
+            (0..batch * heads * positions).map(|i| (i / positions / heads, i / positions % heads, i % positions))
+        {
+            let (x, at, table) =
+                (&by_head[of_head(b, h, p)..][..columns], of_head(b, h, p), (b * positions + p) * columns);
             for i in 0..3 {
                 let low = x[i] * cosines[table + i] - x[i + 3] * sines[table + i];
                 let high = x[i + 3] * cosines[table + i + 3] + x[i] * sines[table + i + 3];

@@ -61,7 +61,8 @@ pub(crate) fn lower_fold(lowering: &mut Lowering<'_>, op: &nn::Reduce) -> Option
         _ => return None,
     };
     let is_index = matches!(kind, FoldKind::ArgMax(_) | FoldKind::ArgMin(_));
-    let is_done = if is_index { datum_type == DatumType::F32 } else { matches!(datum_type, DatumType::I64 | DatumType::I32) };
+    let is_done =
+        if is_index { datum_type == DatumType::F32 } else { matches!(datum_type, DatumType::I64 | DatumType::I32) };
     let mut axes = op.axes.to_vec();
     axes.sort_unstable();
     if !is_done || axes.is_empty() || axes.windows(2).any(|pair| pair[1] != pair[0] + 1) {
@@ -155,7 +156,11 @@ impl Operator for Fold {
             FoldKind::ArgMax(last) => (Extreme::Max, last),
             FoldKind::ArgMin(last) => (Extreme::Min, last),
             _ => {
-                if self.datum_type == DatumType::I64 { of!(i64) } else { of!(i32) }
+                if self.datum_type == DatumType::I64 {
+                    of!(i64)
+                } else {
+                    of!(i32)
+                }
                 return Ok(());
             }
         };

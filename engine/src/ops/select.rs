@@ -35,11 +35,7 @@ pub(crate) fn lower(lowering: &mut Lowering<'_>) -> Option<ValueId> {
 
 fn select<T: Element + bytemuck::Pod>(call: &mut Call<'_>) -> Result<(), String> {
     let part = Part::new(&call.shapes.output, &call.units);
-    fn view<'a, T: Element + bytemuck::Pod>(
-        part: &Part,
-        call: &Call<'a>,
-        input: usize,
-    ) -> Result<View<'a, T>, String> {
+    fn view<'a, T: Element + bytemuck::Pod>(part: &Part, call: &Call<'a>, input: usize) -> Result<View<'a, T>, String> {
         let (data, dims) = part.operand(bytemuck::cast_slice(call.inputs[input]), &call.shapes.inputs[input]);
         View::broadcast(data, &dims, &part.shape).map_err(|error| error.to_string())
     }
@@ -80,8 +76,7 @@ mod tests {
 
     #[test]
     fn one_or_the_other_is_taken() {
-        let shapes =
-            Shapes { inputs: vec![vec![2, 1], vec![3], vec![]], output: vec![2, 3], parameters: Vec::new() };
+        let shapes = Shapes { inputs: vec![vec![2, 1], vec![3], vec![]], output: vec![2, 3], parameters: Vec::new() };
         let inputs: [&[u8]; 3] = [&[1, 0], bytemuck::bytes_of(&[1.0f32, 2.0, 3.0]), bytemuck::bytes_of(&-1.0f32)];
         let mut output = [0f32; 6];
         let call = Call {
