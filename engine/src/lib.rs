@@ -8,6 +8,7 @@
 compile_error!("tensor bytes are little-endian and are used in place: a big-endian target is not supported");
 
 mod cost;
+mod decoder;
 mod element_type;
 mod error;
 mod graph;
@@ -26,6 +27,7 @@ mod tensor;
 mod weights;
 mod whole;
 
+pub use decoder::{BLOCK_TOKENS_MAX, Decoder, DecoderSpec};
 pub use element_type::ElementType;
 pub use error::{EngineError, ReadError};
 pub use inspect::{Inspection, UnsupportedOperator, inspect};

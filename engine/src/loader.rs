@@ -27,6 +27,8 @@ const FIELDS_PER_LOOK: u32 = 16;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LoadOptions {
     pub free_dimensions: FreeDimensions,
+    /// Leaves every operator a step of its own, to compare with: dearer, and the same but for roundings.
+    pub without_fusion: bool,
 }
 
 /// What to make of dimensions of the inputs that the file leaves free (a batch, mostly), where tract runs the graph whole.
@@ -220,7 +222,7 @@ impl Loader {
 
     /// Types the graph with free sizes as symbols and lowers it; where that can't be done, prepares to run it whole.
     fn type_graph(&mut self, mut graph: Box<Graph>) -> Result<Phase, EngineError> {
-        match graph::lower(&mut graph) {
+        match graph::lower(&mut graph, self.options.without_fusion) {
             Ok((lowered, model)) => {
                 self.phases_done = self.phases_total;
                 Ok(Phase::Pack(graph, Box::new(ProgramBuild::new(lowered, model)), None))

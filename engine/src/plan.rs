@@ -2,7 +2,7 @@
 
 use crate::onnx::Dim;
 use crate::program::Program;
-use crate::program::memory::Layout;
+use crate::program::memory::{Exceptions, Layout};
 use crate::whole::Whole;
 use crate::whole::variant::InputShapes;
 use crate::{ElementType, EngineError};
@@ -66,7 +66,7 @@ impl ProgramBody {
         if let Some((_, layout)) = layouts.iter().find(|(made_for, _)| made_for == shapes) {
             return Ok(layout.clone());
         }
-        let layout = Arc::new(Layout::new(&self.program, shapes)?);
+        let layout = Arc::new(Layout::new(&self.program, shapes, &Exceptions::default())?);
         if layouts.len() == LAYOUTS_MAX {
             layouts.remove(0);
         }

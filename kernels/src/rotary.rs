@@ -3,7 +3,8 @@
 //! Of a row `x` of `2 half` elements, with the row of its position in the tables: `out[i] = x[i] cos[i] - x[i + half]
 //! sin[i]` and `out[i + half] = x[i + half] cos[i] + x[i] sin[i]` for `i` below `half`: what the graph `x cos +
 //! concat(-x2, x1) sin` gives, to the bit, for tables whose halves are equal. Interleaved, the pairs are `x[2 i]` and
-//! `x[2 i + 1]` instead.
+//! `x[2 i + 1]` instead. Tables may also have a number for each element of a row, of which the second half then goes with
+//! `out[i + half]`.
 
 use crate::lanes::{LANES, Lanes, Native};
 use crate::math;
@@ -24,6 +25,8 @@ pub struct Rotary {
     pub pairs: Pairs,
     /// Half the length of a row.
     pub half: usize,
+    /// Whether tables have `2 half` numbers per position, for [`Pairs::Halves`] only; else they have `half`.
+    pub full_tables: bool,
     /// Position of the first row.
     pub first: usize,
     /// Positions that rows go through before they start again: for `[heads, positions, columns]` their number.
@@ -33,25 +36,26 @@ pub struct Rotary {
 }
 
 impl Rotary {
-    /// Rows `rows`, which are what `data` holds, in place. `cosines` and `sines` have `half` numbers per position.
+    /// Rows `rows`, which are what `data` holds, in place. `cosines` and `sines` are tables as `full_tables` says.
     ///
     /// # Panics
     /// When slices are too short.
     pub fn run(&self, cosines: &[f32], sines: &[f32], rows: Range<usize>, data: &mut [f32]) {
-        body::<Native>(self, cosines, sines, rows, data);
+        run_body::<Native>(self, cosines, sines, rows, data);
     }
 
     /// The tables' row of row `row`.
     fn table<'a>(&self, table: &'a [f32], row: usize) -> &'a [f32] {
         let position = self.first + row / self.repeat % self.positions;
-        &table[position * self.half..][..self.half]
+        let width = if self.full_tables { 2 * self.half } else { self.half };
+        &table[position * width..][..width]
     }
 
     /// Metered instructions of `rows` rows, in WebAssembly with SIMD and without page charges.
     pub fn estimate_instructions(&self, rows: usize) -> u64 {
         let (vectors, rest) = ((self.half / LANES) as u64, (self.half % LANES) as u64);
         let each = match self.pairs {
-            Pairs::Halves => vectors * 50 + rest * 50,
+            Pairs::Halves => (vectors + rest) * if self.full_tables { 56 } else { 50 },
             Pairs::Neighbours => self.half as u64 * 40,
         };
         60 + rows as u64 * (130 + each)
@@ -65,7 +69,7 @@ pub mod portable {
 
     /// See [`Rotary::run`].
     pub fn run(rotary: &Rotary, cosines: &[f32], sines: &[f32], rows: Range<usize>, data: &mut [f32]) {
-        body::<Four>(rotary, cosines, sines, rows, data);
+        run_body::<Four>(rotary, cosines, sines, rows, data);
     }
 }
 
@@ -85,15 +89,31 @@ pub mod naive {
                 };
                 let (a, b) = (index * 2 * half + a, index * 2 * half + b);
                 let (x, y) = (data[a], data[b]);
+                let second = if rotary.full_tables { half + i } else { i };
                 data[a] = x * cosines[i] - y * sines[i];
-                data[b] = y * cosines[i] + x * sines[i];
+                data[b] = y * cosines[second] + x * sines[second];
             }
         }
     }
 }
 
-fn body<V: Lanes>(rotary: &Rotary, cosines: &[f32], sines: &[f32], rows: Range<usize>, data: &mut [f32]) {
+fn run_body<V: Lanes>(rotary: &Rotary, cosines: &[f32], sines: &[f32], rows: Range<usize>, data: &mut [f32]) {
+    assert!(!rotary.full_tables || rotary.pairs == Pairs::Halves, "full tables of {:?}", rotary.pairs);
+    match rotary.full_tables {
+        false => body::<V, false>(rotary, cosines, sines, rows, data),
+        true => body::<V, true>(rotary, cosines, sines, rows, data),
+    }
+}
+
+fn body<V: Lanes, const FULL: bool>(
+    rotary: &Rotary,
+    cosines: &[f32],
+    sines: &[f32],
+    rows: Range<usize>,
+    data: &mut [f32],
+) {
     let half = rotary.half;
+    let second = if FULL { half } else { 0 };
     assert_eq!(data.len(), rows.len() * 2 * half, "elements of {rows:?}");
     if half == 0 {
         return;
@@ -111,6 +131,10 @@ fn body<V: Lanes>(rotary: &Rotary, cosines: &[f32], sines: &[f32], rows: Range<u
                 let (x, y) = (V::load(low.add(at)), V::load(high.add(at)));
                 let (cosine, sine) = (V::load(cosines.as_ptr().add(at)), V::load(sines.as_ptr().add(at)));
                 x.mul(cosine).sub(y.mul(sine)).store(low.add(at));
+                let (cosine, sine) = match FULL {
+                    false => (cosine, sine),
+                    true => (V::load(cosines.as_ptr().add(half + at)), V::load(sines.as_ptr().add(half + at))),
+                };
                 y.mul(cosine).add(x.mul(sine)).store(high.add(at));
             }
         }
@@ -121,7 +145,7 @@ fn body<V: Lanes>(rotary: &Rotary, cosines: &[f32], sines: &[f32], rows: Range<u
             };
             let (x, y) = (data[a], data[b]);
             data[a] = x * cosines[i] - y * sines[i];
-            data[b] = y * cosines[i] + x * sines[i];
+            data[b] = y * cosines[second + i] + x * sines[second + i];
         }
     }
 }

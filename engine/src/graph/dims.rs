@@ -28,22 +28,40 @@ impl Dim {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DimTable {
     expressions: Vec<TDim>,
+    /// Whether each is the size of a dimension, and not just a number.
+    is_size: Vec<bool>,
+    /// A size that is known and more than this target has.
+    too_large: Option<i64>,
 }
 
 /// The values of a [`DimTable`]'s expressions for one request.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Sizes(Vec<usize>);
+pub(crate) struct Sizes(Vec<i64>);
 
 impl DimTable {
     pub fn dim(&mut self, dim: &TDim) -> Dim {
         if let Some(size) = dim.as_i64() {
-            return Dim::Known(size.max(0) as usize);
+            if size > i64::from(i32::MAX) {
+                self.too_large = Some(size);
+            }
+            return Dim::Known(size.clamp(0, i64::from(i32::MAX)) as usize);
         }
-        let index = self.expressions.iter().position(|known| known == dim).unwrap_or_else(|| {
-            self.expressions.push(dim.clone());
-            self.expressions.len() - 1
-        });
+        let index = self.index(dim);
+        self.is_size[index] = true;
         Dim::Free(index as u32)
+    }
+
+    /// A number that symbols settle, which need not be a size: read it with [`Sizes::number`].
+    pub fn number(&mut self, number: &TDim) -> Dim {
+        Dim::Free(self.index(number) as u32)
+    }
+
+    fn index(&mut self, expression: &TDim) -> usize {
+        self.expressions.iter().position(|known| known == expression).unwrap_or_else(|| {
+            self.expressions.push(expression.clone());
+            self.is_size.push(false);
+            self.expressions.len() - 1
+        })
     }
 
     pub fn dims(&mut self, dims: &[TDim]) -> Vec<Dim> {
@@ -60,6 +78,10 @@ impl DimTable {
 
     /// Whether the shapes of the first `inputs` inputs settle every expression; fails with the first they do not.
     pub fn check(&self, model: &TypedModel, inputs: usize) -> Result<(), EngineError> {
+        if let Some(size) = self.too_large {
+            let limit = i32::MAX as u64;
+            return Err(EngineError::TooLarge { place: "a dimension of the graph".into(), value: size as u64, limit });
+        }
         let facts = model.inputs.iter().take(inputs).filter_map(|outlet| model.outlet_fact(*outlet).ok());
         let given: Vec<TDim> = facts.flat_map(|fact| fact.shape.iter().cloned().collect::<Vec<_>>()).collect();
         let is_given = |symbol: &Symbol| given.iter().any(|dim| dim.symbols().contains(symbol));
@@ -76,21 +98,123 @@ impl DimTable {
 
     /// The size of every expression; fails with the first that the symbols do not settle.
     pub fn settle(&self, symbols: &SymbolValues) -> Result<Sizes, String> {
-        let size = |expression: &TDim| {
+        let size = |(expression, is_size): (&TDim, &bool)| {
             let value = expression.eval(symbols);
-            let size = value.as_i64().and_then(|size| usize::try_from(size).ok());
-            size.ok_or_else(|| format!("the size {expression} is {value} for inputs of these shapes"))
+            let number = value.as_i64().filter(|number| !is_size || (0..=i64::from(i32::MAX)).contains(number));
+            number.ok_or_else(|| format!("the size {expression} is {value} for inputs of these shapes"))
         };
-        self.expressions.iter().map(size).collect::<Result<_, _>>().map(Sizes)
+        self.expressions.iter().zip(&self.is_size).map(size).collect::<Result<_, _>>().map(Sizes)
+    }
+}
+
+/// A bit for an expression, all for one beyond the bits there are, none for a known size.
+pub(crate) fn bit(dim: Dim) -> u128 {
+    match dim {
+        Dim::Known(_) => 0,
+        Dim::Free(index) => 1u128.checked_shl(index).unwrap_or(u128::MAX),
+    }
+}
+
+/// A number that depends on two others: `constant + past * of_past + new * of_new`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Line {
+    pub constant: i64,
+    pub of_past: i64,
+    pub of_new: i64,
+}
+
+impl Line {
+    pub fn constant(constant: i64) -> Line {
+        Line { constant, of_past: 0, of_new: 0 }
+    }
+
+    pub fn at(self, past: i64, new: i64) -> i64 {
+        self.constant + self.of_past * past + self.of_new * new
+    }
+
+    fn combine(self, factor: i64, other: Line) -> Option<Line> {
+        let part = |a: i64, b: i64| b.checked_mul(factor)?.checked_add(a);
+        Some(Line {
+            constant: part(self.constant, other.constant)?,
+            of_past: part(self.of_past, other.of_past)?,
+            of_new: part(self.of_new, other.of_new)?,
+        })
+    }
+
+    /// An expression, given those of its symbols.
+    fn of(expression: &TDim, symbols: &[(Symbol, Line)]) -> Option<Line> {
+        match expression {
+            TDim::Val(number) => Some(Line::constant(*number)),
+            TDim::Sym(symbol) => symbols.iter().find(|(known, _)| known == symbol).map(|(_, line)| *line),
+            TDim::Add(terms) => {
+                terms.iter().try_fold(Line::constant(0), |sum, term| sum.combine(1, Line::of(term, symbols)?))
+            }
+            TDim::MulInt(factor, term) => Line::constant(0).combine(*factor, Line::of(term, symbols)?),
+            TDim::Broadcast(sizes) => {
+                let mut lines = sizes.iter().map(|size| Line::of(size, symbols));
+                let first = lines.next()??;
+                lines.all(|line| line == Some(first) || line == Some(Line::constant(1))).then_some(first)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl DimTable {
+    /// Every expression as a line, for inputs whose shapes are these lines; `None` where one is not.
+    pub fn lines(&self, model: &TypedModel, shapes: &[Vec<Line>]) -> Option<Vec<Line>> {
+        let mut symbols: Vec<(Symbol, Line)> = Vec::new();
+        let facts = || model.inputs.iter().zip(shapes).map(|(outlet, shape)| (model.outlet_fact(*outlet), shape));
+        for (fact, shape) in facts() {
+            for (dim, line) in fact.ok()?.shape.iter().zip(shape) {
+                if let TDim::Sym(symbol) = dim
+                    && !symbols.iter().any(|(known, _)| known == symbol)
+                {
+                    symbols.push((symbol.clone(), *line));
+                }
+            }
+        }
+        for (fact, shape) in facts() {
+            if fact.ok()?.shape.iter().zip(shape).any(|(dim, line)| Line::of(dim, &symbols) != Some(*line)) {
+                return None;
+            }
+        }
+        self.expressions.iter().map(|expression| Line::of(expression, &symbols)).collect()
+    }
+
+    /// The sizes that these lines come to; false when one is none.
+    pub fn settle_lines(&self, lines: &[Line], past: i64, new: i64, sizes: &mut Sizes) -> bool {
+        sizes.0.clear();
+        sizes.0.extend(lines.iter().map(|line| line.at(past, new)));
+        let fits = |(number, is_size): (&i64, &bool)| !is_size || (0..=i64::from(i32::MAX)).contains(number);
+        sizes.0.iter().zip(&self.is_size).all(fits)
     }
 }
 
 impl Sizes {
+    /// The bits of the expressions that come to something else.
+    pub fn differing(&self, other: &Sizes) -> u128 {
+        let differs = |index: &usize| self.0.get(*index) != other.0.get(*index);
+        (0..other.0.len()).filter(differs).fold(0, |bits, index| bits | bit(Dim::Free(index as u32)))
+    }
+
     pub fn of(&self, dim: Dim) -> usize {
         match dim {
             Dim::Known(size) => size,
+            Dim::Free(index) => self.0[index as usize] as usize,
+        }
+    }
+
+    /// A dimension, or a number of [`DimTable::number`].
+    pub fn number(&self, dim: Dim) -> i64 {
+        match dim {
+            Dim::Known(size) => size as i64,
             Dim::Free(index) => self.0[index as usize],
         }
+    }
+
+    pub fn numbers(&self, dims: &[Dim]) -> Vec<i64> {
+        dims.iter().map(|dim| self.number(*dim)).collect()
     }
 
     pub fn shape(&self, dims: &[Dim]) -> Vec<usize> {

@@ -9,7 +9,9 @@ use crate::ops::quantize::Grid;
 use crate::ops::{self, Op};
 use tract_onnx::prelude::{DatumType, IntoArcTensor, IntoTValue, TVec};
 use tract_onnx::tract_core::internal::{InletId, OutletId, TypedFact, TypedModel, TypedNode};
-use tract_onnx::tract_core::ops::array::{Gather, MultiBroadcastTo, Slice, StridedSlice, TypedConcat};
+use tract_onnx::tract_core::ops::array::{
+    CumSum, Gather, GatherNd, MultiBroadcastTo, Range, Slice, StridedSlice, TypedConcat,
+};
 use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_core::ops::cast::Cast;
 use tract_onnx::tract_core::ops::change_axes::AxisOp;
@@ -18,6 +20,7 @@ use tract_onnx::tract_core::ops::einsum::EinSum;
 use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
 use tract_onnx::tract_core::ops::identity::Identity;
 use tract_onnx::tract_core::ops::konst::Const;
+use tract_onnx::tract_core::ops::logic::Iff;
 use tract_onnx::tract_core::ops::nn::{Reduce, Softmax};
 
 /// Constants of at most this many elements are worked out here; larger ones like weights, when they are packed.
@@ -122,7 +125,10 @@ impl Lowering<'_> {
             return Some(self.inputs[0]);
         }
         if let Some(cast) = node.op_as::<Cast>() {
-            return self.cast(cast);
+            return ops::cast::lower(self, cast.to);
+        }
+        if let Some(value) = self.lower_numbers() {
+            return Some(value);
         }
         if let Some(op) = node.op_as::<Slice>() {
             return ops::copy::lower_slice(self, op);
@@ -177,6 +183,63 @@ impl Lowering<'_> {
             return ops::concat::lower(self, op);
         }
         None
+    }
+
+    /// Operators on integers, bools and sizes.
+    fn lower_numbers(&mut self) -> Option<ValueId> {
+        let node = self.node;
+        let is_float = |value: &ValueId| self.graph.values[*value].datum_type == DatumType::F32;
+        let floats = self.inputs.iter().all(is_float);
+        if node.outputs.len() != 1 {
+            return None;
+        }
+        if let Some(op) = node.op_as::<TypedBinOp>() {
+            return ops::typed::lower_binary(self, op);
+        }
+        if let Some(op) = node.op_as::<ElementWiseOp>() {
+            return ops::typed::lower_unary(self, op);
+        }
+        if let Some(op) = node.op_as::<GatherNd>() {
+            return ops::gather_nd::lower(self, op);
+        }
+        if let Some(op) = node.op_as::<CumSum>() {
+            return ops::scan::lower_cumsum(self, op);
+        }
+        if let (Some(op), true) = (node.op_as::<Reduce>(), !floats || node.outputs[0].fact.datum_type == DatumType::I64)
+        {
+            return ops::scan::lower_fold(self, op);
+        }
+        if node.op_is::<Iff>() {
+            return ops::select::lower(self);
+        }
+        if node.op_is::<Range>() {
+            return ops::numbers::lower_range(self);
+        }
+        None
+    }
+
+    /// The value, as int64 where it is numbers that are symbolic in tract; `None` when it can't be that here.
+    pub fn number(&mut self, value: ValueId) -> Option<ValueId> {
+        if self.graph.values[value].datum_type != DatumType::TDim {
+            return is_number(self.graph.values[value].datum_type).then_some(value);
+        }
+        let tensor = self.graph.constant(value)?.clone();
+        ops::numbers::lower(self, &tensor)
+    }
+
+    /// The value as int64.
+    pub fn int64(&mut self, value: ValueId) -> Option<ValueId> {
+        let value = self.number(value)?;
+        match self.graph.values[value].datum_type {
+            DatumType::I64 => Some(value),
+            DatumType::I32 => {
+                let inputs = std::mem::replace(&mut self.inputs, vec![value]);
+                let cast = ops::cast::lower(self, DatumType::I64);
+                self.inputs = inputs;
+                cast
+            }
+            _ => None,
+        }
     }
 
     /// Remembers what weights that are dequantised are made of; they get their value number next.

@@ -4,12 +4,16 @@
 //! pass; [`layout`] turns what convolutions touch to channels last. What is left is a list of nodes over row-major
 //! tensors, which [`crate::program`] turns into steps.
 
+mod activation;
+mod attention;
 pub(crate) mod dims;
 pub(crate) mod fuse;
 pub(crate) mod import;
 mod integer;
 pub(crate) mod layout;
+mod norm;
 pub(crate) mod opaque;
+mod pattern;
 mod typing;
 pub(crate) mod weights;
 
@@ -24,7 +28,7 @@ use tract_onnx::tract_core::internal::{TDim, TypedModel};
 
 /// Types a decoded graph, with free sizes as symbols and its weights as inputs, and lowers it. Fails when tract can't type
 /// it so, or when a size depends on values.
-pub(crate) fn lower(decoded: &mut onnx::Graph) -> Result<(Graph, Arc<TypedModel>), EngineError> {
+pub(crate) fn lower(decoded: &mut onnx::Graph, without_fusion: bool) -> Result<(Graph, Arc<TypedModel>), EngineError> {
     const PLACE: &str = "reading the graph";
     decoded.set_sizes(&onnx::Sizes::Any);
     let onnx = opaque::onnx();
@@ -32,7 +36,13 @@ pub(crate) fn lower(decoded: &mut onnx::Graph) -> Result<(Graph, Arc<TypedModel>
     let model = tract("finding types and shapes", typing::into_typed(model))?;
     let mut graph = import::import(&model, decoded.inputs.len())?;
     graph.dims.check(&model, decoded.inputs.len())?;
-    fuse::fuse(&mut graph);
+    if !without_fusion {
+        norm::fuse(&mut graph);
+        activation::fuse(&mut graph);
+        attention::fuse(&mut graph);
+        graph.remove_dead();
+        fuse::fuse(&mut graph);
+    }
     integer::to_integers(&mut graph);
     layout::channels_last(&mut graph);
     Ok((graph, Arc::new(model)))

@@ -13,12 +13,16 @@ pub(crate) struct Concat {
 }
 
 pub(crate) fn lower(lowering: &mut Lowering<'_>, op: &TypedConcat) -> Option<ValueId> {
-    let datum_type = lowering.graph.values[lowering.inputs[0]].datum_type;
+    // Small constants of symbolic numbers are int64 here.
+    let inputs: Option<Vec<ValueId>> =
+        lowering.inputs.clone().into_iter().map(|input| lowering.number(input)).collect();
+    let inputs = inputs?;
+    let datum_type = lowering.graph.values[inputs[0]].datum_type;
     let same = |input: &ValueId| lowering.graph.values[*input].datum_type == datum_type;
-    if !is_number(datum_type) || !lowering.inputs.iter().all(same) {
+    if !is_number(datum_type) || !inputs.iter().all(same) {
         return None;
     }
-    let (dims, inputs) = (lowering.output_dims(), lowering.inputs.clone());
+    let dims = lowering.output_dims();
     let name = &lowering.node.name;
     Some(lowering.graph.add_node(name, Op::Concat(Concat { axis: op.axis }), inputs, datum_type, dims))
 }

@@ -43,7 +43,7 @@ impl Move {
             Move::Slice { steps, .. } => {
                 let mut from = Layout::row_major(input);
                 for ((start, step), stride) in shapes.parameters.iter().zip(steps).zip(&mut from.strides) {
-                    from.offset += start * stride.unsigned_abs();
+                    from.offset += *start as usize * stride.unsigned_abs();
                     *stride *= *step as isize;
                 }
                 Copy::new(output, from, Layout::row_major(output))

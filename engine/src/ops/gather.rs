@@ -5,7 +5,6 @@ use crate::graph::ValueId;
 use crate::graph::import::{Lowering, is_number};
 use onnx_kernels::copy;
 use std::ops::Range;
-use tract_onnx::prelude::DatumType;
 use tract_onnx::tract_core::ops::array;
 
 /// Inputs: data, of any element type, and int64 indices.
@@ -34,9 +33,9 @@ impl Gather {
 
 pub(crate) fn lower(lowering: &mut Lowering<'_>, op: &array::Gather) -> Option<ValueId> {
     let &[data, indices] = lowering.inputs.as_slice() else { return None };
+    let (data, indices) = (lowering.number(data)?, lowering.int64(indices)?);
     let datum_type = lowering.graph.values[data].datum_type;
-    let indices_are = lowering.graph.values[indices].datum_type;
-    if !is_number(datum_type) || indices_are != DatumType::I64 || op.output_type.is_some_and(|to| to != datum_type) {
+    if !is_number(datum_type) || op.output_type.is_some_and(|to| to != datum_type) {
         return None;
     }
     let (dims, name) = (lowering.output_dims(), lowering.node.name.clone());

@@ -123,6 +123,10 @@ impl Operator for PackedMatMul {
         self.matrix.bytes() + self.bias.as_ref().map_or(0, |bias| bias.len() * 4)
     }
 
+    fn is_row_wise(&self) -> bool {
+        !self.matmul.has_residual && self.matmul.n == 1 && self.matmul.k == 1
+    }
+
     fn run(&self, mut call: Call<'_>) -> Result<(), String> {
         let Sizes { m, n, k } = self.matmul.sizes(call.shapes);
         let rows = (call.units.start * ROWS_PER_UNIT).min(m)..(call.units.end * ROWS_PER_UNIT).min(m);

@@ -4,18 +4,29 @@
 //! [`Operator`], which holds its weights in the form its kernel reads. An operator's work is cut into units, parts of
 //! its output in order, so that a session can pause between them; no unit's result depends on where it did.
 
+pub(crate) mod append;
+pub(crate) mod attention;
+pub(crate) mod cast;
 pub(crate) mod concat;
 pub(crate) mod conv;
 pub(crate) mod copy;
 pub(crate) mod gather;
+pub(crate) mod gather_nd;
 pub(crate) mod matmul;
+pub(crate) mod norm;
+pub(crate) mod numbers;
+mod part;
 pub(crate) mod pointwise;
 pub(crate) mod pool;
 pub(crate) mod qconv;
 pub(crate) mod qpointwise;
 pub(crate) mod quantize;
 pub(crate) mod reduce;
+pub(crate) mod rotary;
+pub(crate) mod scan;
+pub(crate) mod select;
 pub(crate) mod softmax;
+pub(crate) mod typed;
 pub(crate) mod window;
 
 use crate::EngineError;
@@ -27,11 +38,19 @@ use std::ops::Range;
 /// An operator and its attributes. Which inputs each has is told in its file.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Op {
+    Append(append::Append),
+    Attention(attention::Attention),
+    Cast(cast::Cast),
     Concat(concat::Concat),
     Conv(conv::Conv),
+    CumSum(scan::CumSum),
+    Fold(scan::Fold),
     Gather(gather::Gather),
+    GatherNd(gather_nd::GatherNd),
     MatMul(matmul::MatMul),
     Move(copy::Move),
+    Norm(norm::Norm),
+    Numbers(numbers::Numbers),
     Pointwise(pointwise::Pointwise),
     Pool(pool::Pool),
     Dequantize(quantize::Dequantize),
@@ -39,10 +58,14 @@ pub(crate) enum Op {
     QConv(qconv::QConv),
     QMean(qpointwise::QMean),
     Quantize(quantize::Quantize),
+    Range(numbers::Range),
     Reduce(reduce::Reduce),
     /// The same elements under another shape: the output is the input's bytes.
     Reshape,
+    Rotary(rotary::Rotary),
+    Select(select::Select),
     Softmax(softmax::Softmax),
+    Typed(typed::Typed),
     /// tract's own operator: the typed model's node of that id.
     Tract(usize),
 }
@@ -53,7 +76,7 @@ pub(crate) struct Shapes {
     pub inputs: Vec<Vec<usize>>,
     pub output: Vec<usize>,
     /// Sizes of [`Op::parameters`].
-    pub parameters: Vec<usize>,
+    pub parameters: Vec<i64>,
 }
 
 impl Shapes {
@@ -110,6 +133,22 @@ pub(crate) trait Operator: Send + Sync {
         0
     }
 
+    /// Whether each row of the output along its last axis depends on that row of the first input only, and the inputs are
+    /// one.
+    fn is_row_wise(&self) -> bool {
+        false
+    }
+
+    /// Whether the first input may be given without bytes where the output holds them already, with room for more.
+    fn appends(&self) -> bool {
+        false
+    }
+
+    /// Whether this input may have room for more positions behind those of each head.
+    fn takes_room(&self, _input: usize) -> bool {
+        false
+    }
+
     /// Computes these units. Fails when shapes do not go together, which typing has mostly ruled out.
     fn run(&self, call: Call<'_>) -> Result<(), String>;
 }
@@ -119,6 +158,7 @@ impl Op {
     pub fn parameters(&self) -> Vec<Dim> {
         match self {
             Op::Move(op) => op.parameters(),
+            Op::Numbers(op) => op.parameters(),
             _ => Vec::new(),
         }
     }
@@ -133,6 +173,7 @@ impl Op {
             Op::MatMul(matmul) if matmul.has_bias => &[1, 2],
             Op::MatMul(_) => &[1],
             Op::QConv(_) => &[1, 2],
+            Op::Norm(_) => &[1, 2],
             _ => &[],
         };
         let is_weight = |index: &usize| node.inputs.get(*index).is_some_and(|input| graph.values[*input].is_weight);
@@ -157,11 +198,19 @@ impl Op {
         weights: &mut Weights<'_>,
     ) -> Result<Box<dyn Operator>, EngineError> {
         Ok(match self {
+            Op::Append(op) => Box::new(op.clone()),
+            Op::Attention(op) => Box::new(op.clone()),
+            Op::Cast(op) => Box::new(op.clone()),
             Op::Concat(concat) => Box::new(concat.clone()),
             Op::Conv(conv) => conv.pack(graph, node, weights)?,
+            Op::CumSum(op) => Box::new(op.clone()),
+            Op::Fold(op) => Box::new(op.clone()),
             Op::Gather(gather) => Box::new(gather.clone()),
+            Op::GatherNd(op) => Box::new(op.clone()),
             Op::MatMul(matmul) => matmul.pack(graph, node, weights)?,
             Op::Move(op) => Box::new(op.clone()),
+            Op::Norm(op) => op.pack(graph, node, weights)?,
+            Op::Numbers(op) => Box::new(op.clone()),
             Op::Pointwise(pointwise) => Box::new(pointwise.clone()),
             Op::Pool(pool) => Box::new(pool.clone()),
             Op::Dequantize(op) => Box::new(op.clone()),
@@ -169,8 +218,12 @@ impl Op {
             Op::QConv(op) => op.pack(graph, node, weights)?,
             Op::QMean(op) => Box::new(op.clone()),
             Op::Quantize(op) => Box::new(op.clone()),
+            Op::Range(op) => Box::new(op.clone()),
             Op::Reduce(reduce) => Box::new(reduce.clone()),
+            Op::Rotary(op) => Box::new(op.clone()),
+            Op::Select(op) => Box::new(op.clone()),
             Op::Softmax(softmax) => Box::new(softmax.clone()),
+            Op::Typed(op) => Box::new(op.clone()),
             Op::Reshape | Op::Tract(_) => {
                 return Err(EngineError::invalid(&*node.name, "it is not an operator of a plan"));
             }

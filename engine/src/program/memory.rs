@@ -4,6 +4,7 @@ use super::{Home, Program, SlotId, Work};
 use crate::EngineError;
 use crate::graph::dims::{Sizes, bind_symbols};
 use crate::ops::Shapes;
+use crate::program::Step;
 use std::ops::Range;
 use tract_onnx::tract_core::internal::SymbolValues;
 
@@ -23,6 +24,23 @@ pub(crate) struct Layout {
     /// Where each value is in the block, if it lives there.
     pub places: Vec<Range<usize>>,
     pub memory_bytes: usize,
+    /// Bytes that each of `places` had when they were planned.
+    room: Vec<usize>,
+}
+
+/// What a run does otherwise than the program says.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Exceptions {
+    /// Values that are kept elsewhere, by slot; none for none.
+    pub elsewhere: Vec<bool>,
+    /// The step of which only the last row is wanted, see [`crate::ops::Operator::is_row_wise`].
+    pub last_row: Option<usize>,
+}
+
+impl Exceptions {
+    fn is_elsewhere(&self, slot: SlotId) -> bool {
+        self.elsewhere.get(slot).copied().unwrap_or(false)
+    }
 }
 
 #[derive(Debug)]
@@ -34,10 +52,13 @@ pub(crate) struct StepLayout {
     pub scratch: Range<usize>,
     /// Values that no later step takes.
     pub dead: Vec<SlotId>,
+    /// The first expressions of sizes that its shapes depend on, a bit each.
+    depends: u128,
+    scratch_room: usize,
 }
 
 impl Layout {
-    pub fn new(program: &Program, shapes: &[Vec<u64>]) -> Result<Layout, EngineError> {
+    pub fn new(program: &Program, shapes: &[Vec<u64>], exceptions: &Exceptions) -> Result<Layout, EngineError> {
         const PLACE: &str = "shapes of the inputs";
         let invalid = |reason: String| EngineError::invalid(PLACE, reason);
         let symbols = bind_symbols(&program.model, shapes).map_err(invalid)?;
@@ -50,10 +71,18 @@ impl Layout {
             let shape = |slot: &SlotId| sizes.shape(&program.values[*slot].dims);
             let inputs = step.inputs.iter().map(shape).collect();
             let output = step.outputs.first().map(shape).unwrap_or_default();
-            let shapes = Shapes { inputs, output, parameters: sizes.shape(&step.parameters) };
+            let mut shapes = Shapes { inputs, output, parameters: sizes.numbers(&step.parameters) };
+            let is_last_row = exceptions.last_row == Some(index);
+            if is_last_row {
+                only_last_row(&mut shapes);
+            }
             for output in &step.outputs {
-                if matches!(program.values[*output].home, Home::Memory) {
-                    places[*output] = memory.take(bytes(program, &sizes, *output)?)?;
+                if matches!(program.values[*output].home, Home::Memory) && !exceptions.is_elsewhere(*output) {
+                    let needed = match is_last_row {
+                        true => shapes.output_elements() * program.values[*output].datum_type.size_of(),
+                        false => bytes(program, &sizes, *output)?,
+                    };
+                    places[*output] = memory.take(needed)?;
                 }
             }
             let (units, instructions, scratch_bytes) = match &step.work {
@@ -75,15 +104,78 @@ impl Layout {
                     }
                 }
             }
-            steps.push(StepLayout { shapes, units, instructions, scratch, dead });
+            let (depends, scratch_room) = (depends(program, step), scratch.len());
+            steps.push(StepLayout { shapes, units, instructions, scratch, dead, depends, scratch_room });
         }
-        Ok(Layout { symbols, sizes, steps, places, memory_bytes: memory.most })
+        let room = places.iter().map(|place| place.len()).collect();
+        Ok(Layout { symbols, sizes, steps, places, memory_bytes: memory.most, room })
+    }
+
+    /// Other sizes, in the places that are planned. False, with the layout of no use any more, when these do not hold them.
+    pub fn resize(&mut self, program: &Program, sizes: &Sizes, exceptions: &Exceptions) -> Result<bool, EngineError> {
+        let changed = self.sizes.differing(sizes);
+        self.sizes.clone_from(sizes);
+        for (index, (step, layout)) in program.steps.iter().zip(&mut self.steps).enumerate() {
+            if layout.depends & changed == 0 {
+                continue;
+            }
+            let shapes = &mut layout.shapes;
+            let fill = |shape: &mut Vec<usize>, slot: SlotId| {
+                shape.iter_mut().zip(&program.values[slot].dims).for_each(|(size, dim)| *size = sizes.of(*dim));
+            };
+            shapes.inputs.iter_mut().zip(&step.inputs).for_each(|(shape, slot)| fill(shape, *slot));
+            if let Some(output) = step.outputs.first() {
+                fill(&mut shapes.output, *output);
+            }
+            shapes.parameters.iter_mut().zip(&step.parameters).for_each(|(to, dim)| *to = sizes.number(*dim));
+            let is_last_row = exceptions.last_row == Some(index);
+            if is_last_row {
+                only_last_row(shapes);
+            }
+            for output in &step.outputs {
+                if matches!(program.values[*output].home, Home::Memory) && !exceptions.is_elsewhere(*output) {
+                    let needed = match is_last_row {
+                        true => shapes.output_elements() * program.values[*output].datum_type.size_of(),
+                        false => bytes(program, sizes, *output)?,
+                    };
+                    let place = &mut self.places[*output];
+                    place.end = place.start + needed;
+                    if needed > self.room[*output] {
+                        return Ok(false);
+                    }
+                }
+            }
+            if let Work::Native(operator) = &step.work {
+                layout.units = operator.units(shapes).max(1);
+                layout.instructions = operator.instructions(shapes, 0..layout.units);
+                let scratch = operator.scratch_bytes(shapes);
+                layout.scratch.end = layout.scratch.start + scratch;
+                if scratch > layout.scratch_room {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
     }
 
     /// Instructions of all steps.
     pub fn instructions(&self) -> u64 {
         self.steps.iter().map(|step| step.instructions).fold(0, u64::saturating_add)
     }
+}
+
+/// One row of the first input and one of the output are left of an operator that does rows.
+fn only_last_row(shapes: &mut Shapes) {
+    for shape in shapes.inputs.iter_mut().take(1).chain(std::iter::once(&mut shapes.output)) {
+        let rows = shape.len().saturating_sub(1);
+        shape[..rows].fill(1);
+    }
+}
+
+/// The expressions of sizes in a step's shapes, a bit each; all bits where there are more than bits.
+fn depends(program: &Program, step: &Step) -> u128 {
+    let values = step.inputs.iter().chain(&step.outputs).flat_map(|slot| &program.values[*slot].dims);
+    values.chain(&step.parameters).fold(0, |bits, dim| bits | crate::graph::dims::bit(*dim))
 }
 
 /// The bytes of a value.

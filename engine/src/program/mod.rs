@@ -4,6 +4,7 @@
 //! inputs of given shapes, the sizes of all values and where in one block of memory each lives. [`run`] does the steps.
 
 pub(crate) mod build;
+pub(crate) mod decode;
 pub(crate) mod memory;
 pub(crate) mod run;
 mod stream;

@@ -1,6 +1,6 @@
 //! A program under way for one request: step by step, a large step unit by unit.
 
-use super::memory::Layout;
+use super::memory::{Exceptions, Layout};
 use super::{Home, Program, SlotId, Work};
 use crate::ops::{Call, Operator};
 use crate::{EngineError, Meter, NodeProfile, Tensor, TensorSpec};
@@ -13,21 +13,71 @@ use tract_onnx::tract_core::internal::{SessionId, SymbolValues, TDim, TurnState}
 pub(super) const DIVISIBLE_INSTRUCTIONS: u64 = 1_000_000;
 
 pub(crate) struct Run {
-    program: Arc<Program>,
-    layout: Arc<Layout>,
-    inputs: Vec<Option<Tensor>>,
+    pub(super) program: Arc<Program>,
+    pub(super) layout: Arc<Layout>,
+    inputs: Vec<Given>,
+    /// Values that grow in place.
+    pub(super) caches: Vec<Cache>,
+    /// The cache that a value is, by slot; none for none.
+    pub(super) cache_of: Vec<Option<usize>>,
+    pub(super) exceptions: Exceptions,
     /// The block of memory, in units that align every element type.
     memory: Vec<u64>,
     /// Of each value, what an operator of tract's made of it.
     tensors: Vec<Option<TValue>>,
     turn: TurnState,
     /// Steps that the outputs asked for need, in order.
-    order: Vec<usize>,
+    pub(super) order: Arc<[usize]>,
     done: usize,
     /// Units of the step under way that are done.
     units_done: usize,
     /// What each step has taken so far, by its index in the program.
     spent: Vec<u64>,
+}
+
+/// An input.
+pub(crate) enum Given {
+    /// No step needs it any more, or it is kept elsewhere.
+    Nothing,
+    Tensor(Tensor),
+    /// Its bytes are the first so many of these.
+    Buffer(Vec<u64>, usize),
+}
+
+impl Given {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            // Aligned, as the bytes of any element type have to be.
+            Given::Nothing => bytemuck::cast_slice::<u64, u8>(&[]),
+            Given::Tensor(tensor) => tensor.bytes(),
+            Given::Buffer(words, length) => &bytemuck::cast_slice(words)[..*length],
+        }
+    }
+
+    /// Room for so many bytes, to be written.
+    pub fn buffer(&mut self, length: usize) -> &mut [u8] {
+        if !matches!(self, Given::Buffer(..)) {
+            *self = Given::Buffer(Vec::new(), 0);
+        }
+        match self {
+            Given::Buffer(words, bytes) => {
+                let needed = length.div_ceil(size_of::<u64>());
+                if words.len() < needed {
+                    words.resize(needed.next_power_of_two(), 0);
+                }
+                *bytes = length;
+                &mut bytemuck::cast_slice_mut(words)[..length]
+            }
+            _ => &mut [],
+        }
+    }
+}
+
+/// Keys or values that grow in place: `[heads, capacity, columns]`.
+pub(crate) struct Cache {
+    pub data: Vec<f32>,
+    pub heads: usize,
+    pub columns: usize,
 }
 
 /// How far [`Run::step`] came.
@@ -47,28 +97,17 @@ impl Run {
         memory: Vec<u64>,
     ) -> Result<Run, EngineError> {
         let mut memory = memory;
-        let words = layout.memory_bytes.div_ceil(size_of::<u64>());
-        if memory.len() < words {
-            // What is in it is of no meaning: it need not be kept while it grows.
-            memory = Vec::new();
-            memory.try_reserve_exact(words).map_err(|_| EngineError::TooLarge {
-                place: "bytes of the values between the steps".into(),
-                value: layout.memory_bytes as u64,
-                limit: super::memory::MEMORY_BYTES_MAX as u64,
-            })?;
-            // By whole runs: one value at a time costs several times as much.
-            static RUN: [u64; 4096] = [0; 4096];
-            while memory.len() < words {
-                memory.extend_from_slice(&RUN[..RUN.len().min(words - memory.len())]);
-            }
-        }
-        let order = needed_steps(&program, outputs);
+        make_room(&mut memory, &layout)?;
+        let order = needed_steps(&program, outputs).into();
         let turn = TurnState { resolved_symbols: layout.symbols.clone(), ..TurnState::default() };
         let (values, steps) = (program.values.len(), program.steps.len());
         Ok(Run {
             program,
             layout,
-            inputs: inputs.into_iter().map(Some).collect(),
+            inputs: inputs.into_iter().map(Given::Tensor).collect(),
+            caches: Vec::new(),
+            cache_of: Vec::new(),
+            exceptions: Exceptions::default(),
             memory,
             tensors: vec![None; values],
             turn,
@@ -77,6 +116,24 @@ impl Run {
             units_done: 0,
             spent: vec![0; steps],
         })
+    }
+
+    /// Begins again, with other inputs in another layout.
+    pub(super) fn restart(&mut self, layout: Arc<Layout>, order: Arc<[usize]>) -> Result<(), EngineError> {
+        make_room(&mut self.memory, &layout)?;
+        (self.layout, self.order) = (layout, order);
+        (self.done, self.units_done) = (0, 0);
+        Ok(())
+    }
+
+    /// As many inputs, none of them given.
+    pub(super) fn set_inputs(&mut self, count: usize) {
+        self.inputs = (0..count).map(|_| Given::Nothing).collect();
+    }
+
+    /// The input of that index, to be given.
+    pub(super) fn input(&mut self, index: usize) -> &mut Given {
+        &mut self.inputs[index]
     }
 
     pub fn steps_done(&self) -> usize {
@@ -98,8 +155,12 @@ impl Run {
     /// Instructions of the least that can be done next, an upper bound; 0 when done.
     pub fn next_instructions(&self) -> u64 {
         let Some(&index) = self.order.get(self.done) else { return 0 };
-        let units = self.layout.steps[index].units;
-        let left = self.instructions(index, self.units_done..units);
+        let layout = &self.layout.steps[index];
+        let units = layout.units;
+        let left = match (self.units_done, &self.program.steps[index].work) {
+            (0, Work::Native(_)) => layout.instructions,
+            (done, _) => self.instructions(index, done..units),
+        };
         if left < DIVISIBLE_INSTRUCTIONS {
             left
         } else {
@@ -121,8 +182,8 @@ impl Run {
     /// is done in any case, unless it exceeds `node_limit`.
     pub fn step(&mut self, meter: &dyn Meter, limit: u64, node_limit: u64) -> Result<Progress, EngineError> {
         let mut is_first = true;
+        let mut before = meter.spent();
         while let Some(&index) = self.order.get(self.done) {
-            let before = meter.spent();
             let units = self.layout.steps[index].units;
             let least = self.next_instructions();
             let left = limit.saturating_sub(before);
@@ -136,7 +197,12 @@ impl Run {
                     limit: node_limit,
                 });
             }
-            let end = self.affordable(index, units, left);
+            // What is not cut has been told as a whole.
+            let end = if least < DIVISIBLE_INSTRUCTIONS && least <= left {
+                units
+            } else {
+                self.affordable(index, units, left)
+            };
             self.run_units(index, self.units_done..end)
                 .map_err(|reason| EngineError::Run { node: self.step_name(), reason })?;
             is_first = false;
@@ -146,7 +212,9 @@ impl Run {
                 self.done += 1;
                 self.units_done = 0;
             }
-            self.spent[index] += meter.spent().saturating_sub(before);
+            let now = meter.spent();
+            self.spent[index] += now.saturating_sub(before);
+            before = now;
         }
         Ok(Progress::Done)
     }
@@ -185,23 +253,49 @@ impl Run {
         let step = &program.steps[index];
         let layout = &self.layout.steps[index];
         let output = step.outputs[0];
+        // A value that grows in place is taken out while it is written.
+        let grows = self.cache_of.get(output).copied().flatten();
+        let mut own = grows.map(|cache| std::mem::take(&mut self.caches[cache].data));
         let (parts, output, scratch) = Parts::split(
             bytemuck::cast_slice_mut(&mut self.memory),
             self.layout.places[output].clone(),
             layout.scratch.clone(),
         );
-        let mut inputs: TVec<&[u8]> = TVec::new();
-        for input in &step.inputs {
+        let mut few = [&[] as &[u8]; INPUTS_IN_PLACE];
+        let mut many;
+        let inputs = match step.inputs.len() {
+            count if count <= INPUTS_IN_PLACE => &mut few[..count],
+            count => {
+                many = vec![&[] as &[u8]; count];
+                &mut many[..]
+            }
+        };
+        for (place, input) in inputs.iter_mut().zip(&step.inputs) {
             let root = program.root(*input);
-            inputs.push(match &program.values[root].home {
-                Home::Memory => parts.get(self.layout.places[root].clone()),
-                Home::Input(input) => self.inputs[*input].as_ref().map_or(&[], |tensor| tensor.bytes()),
+            *place = match &program.values[root].home {
+                Home::Memory => match self.cache_of.get(root).copied().flatten() {
+                    Some(cache) => bytemuck::cast_slice(&self.caches[cache].data),
+                    None => parts.get(self.layout.places[root].clone()),
+                },
+                Home::Input(input) => self.inputs[*input].bytes(),
                 Home::Constant(tensor) => tensor.as_bytes(),
                 Home::Tract => self.tensors[root].as_ref().map_or(&[], |tensor| tensor.as_bytes()),
                 Home::Same(_) => &[],
-            });
+            };
         }
-        operator.run(Call { shapes: &layout.shapes, inputs: &inputs, output, scratch, units })
+        if self.exceptions.last_row == Some(index)
+            && let Some(first) = inputs.first_mut()
+        {
+            let datum_type = program.values[step.inputs[0]].datum_type;
+            let row = layout.shapes.inputs[0].iter().product::<usize>() * datum_type.size_of();
+            *first = &first[first.len().saturating_sub(row)..];
+        }
+        let output = own.as_mut().map_or(output, |own| bytemuck::cast_slice_mut(own));
+        let result = operator.run(Call { shapes: &layout.shapes, inputs, output, scratch, units });
+        if let (Some(cache), Some(own)) = (grows, own) {
+            self.caches[cache].data = own;
+        }
+        result
     }
 
     /// A value as a tensor of tract's, of the type that its operator was typed for.
@@ -276,18 +370,20 @@ impl Run {
     fn free_dead(&mut self, index: usize) {
         for slot in &self.layout.steps[index].dead {
             self.tensors[*slot] = None;
-            if let Home::Input(input) = self.program.values[*slot].home {
-                self.inputs[input] = None;
+            if let Home::Input(input) = self.program.values[*slot].home
+                && matches!(self.inputs[input], Given::Tensor(_))
+            {
+                self.inputs[input] = Given::Nothing;
             }
         }
     }
 
     /// The bytes of a value that is not a tensor of tract's own types.
-    fn bytes<'a>(&'a self, program: &'a Program, slot: SlotId) -> &'a [u8] {
+    pub(super) fn bytes<'a>(&'a self, program: &'a Program, slot: SlotId) -> &'a [u8] {
         let root = program.root(slot);
         match &program.values[root].home {
             Home::Memory => &bytemuck::cast_slice(&self.memory)[self.layout.places[root].clone()],
-            Home::Input(input) => self.inputs[*input].as_ref().map_or(&[], |tensor| tensor.bytes()),
+            Home::Input(input) => self.inputs[*input].bytes(),
             Home::Constant(tensor) => tensor.as_bytes(),
             Home::Tract => self.tensors[root].as_ref().map_or(&[], |tensor| tensor.as_bytes()),
             Home::Same(_) => &[],
@@ -330,8 +426,31 @@ impl Run {
     }
 }
 
+/// Inputs that a step may have without an allocation when it runs.
+const INPUTS_IN_PLACE: usize = 12;
+
+/// Makes a block of memory as large as the layout needs.
+fn make_room(memory: &mut Vec<u64>, layout: &Layout) -> Result<(), EngineError> {
+    let words = layout.memory_bytes.div_ceil(size_of::<u64>());
+    if memory.len() < words {
+        // What is in it is of no meaning: it need not be kept while it grows.
+        *memory = Vec::new();
+        memory.try_reserve_exact(words).map_err(|_| EngineError::TooLarge {
+            place: "bytes of the values between the steps".into(),
+            value: layout.memory_bytes as u64,
+            limit: super::memory::MEMORY_BYTES_MAX as u64,
+        })?;
+        // By whole runs: one value at a time costs several times as much.
+        static RUN: [u64; 4096] = [0; 4096];
+        while memory.len() < words {
+            memory.extend_from_slice(&RUN[..RUN.len().min(words - memory.len())]);
+        }
+    }
+    Ok(())
+}
+
 /// The steps that these of the outputs need.
-fn needed_steps(program: &Program, outputs: &[usize]) -> Vec<usize> {
+pub(super) fn needed_steps(program: &Program, outputs: &[usize]) -> Vec<usize> {
     let mut needed = vec![false; program.values.len()];
     for output in outputs {
         needed[program.root(program.outputs[*output])] = true;

@@ -4,10 +4,12 @@
 //! 754-2019 `convertFormat`). The others are Rust's `as`: a float becomes the integer towards zero, saturated, NaN 0;
 //! integers wrap; integers and f64 become the nearest float. To bool is `!= 0`, and a bool is 0 or 1.
 
+mod bytes;
 mod half;
 pub mod naive;
 mod number;
 
+pub use bytes::{Type, cast_bytes};
 pub use number::{Bool, Cast, Number, cast, estimate_instructions};
 
 use crate::lanes::Native;

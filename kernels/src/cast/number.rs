@@ -120,3 +120,13 @@ macro_rules! bools {
 }
 
 bools!(u8 i8 u16 i16 u32 i32 u64 i64 f32 f64);
+
+impl Cast<Bool> for Bool {
+    #[inline(always)]
+    fn cast_one(self) -> Bool {
+        Bool(u8::from(self.0 != 0))
+    }
+    fn cast_all(input: &[Bool], output: &mut [Bool]) {
+        all(input, output);
+    }
+}

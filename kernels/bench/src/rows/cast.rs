@@ -68,7 +68,7 @@ fn row(name: &str, work: usize, asked: f64, estimate: Option<u64>, run: impl Fn(
 
 /// The heads of a token of a small decoder.
 fn rotary() -> Row {
-    let rotary = Rotary { pairs: Pairs::Halves, half: 32, first: 5, positions: 1, repeat: 9 };
+    let rotary = Rotary { pairs: Pairs::Halves, half: 32, full_tables: false, first: 5, positions: 1, repeat: 9 };
     row("rotary 9 heads of 64", 9 * 64, 9.0, Some(rotary.estimate_instructions(9)), move || {
         let (table, mut data) = (floats(6 * 32), floats(9 * 64));
         instructions(|| rotary.run(&table, &table, 0..9, &mut data))

@@ -1,0 +1,313 @@
+//! Attention: `softmax(scale Q K^T + mask) V`, head by head, over some queries at a time.
+
+use super::{CALL_INSTRUCTIONS, Call, Operator, Shapes};
+use onnx_kernels::matrix::{Epilogue, MatrixMut, MatrixRef};
+use onnx_kernels::softmax::{Mask, Softmax};
+use onnx_kernels::{gemm, gemm_nt};
+use std::ops::Range;
+
+/// How the axes of a value of an attention lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Axes {
+    /// `[batch, heads, positions, columns]`
+    ByHead,
+    /// `[batch, positions, heads, columns]`
+    ByPosition,
+}
+
+/// Inputs: queries; keys and values, of which several heads of the queries share one; then, if any, a mask of four axes
+/// that is broadcast to `[batch, heads, queries, keys]` and added. Output: like the queries, its axes as `output` says.
+///
+/// A row has the same bits whatever other rows it is computed with, and keys behind those that its mask leaves change
+/// none: their weight is 0.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Attention {
+    pub scale: f32,
+    pub has_mask: bool,
+    /// A query that sees nothing has the result 0 and not NaN.
+    pub nan_to_zero: bool,
+    pub queries: Axes,
+    pub keys: Axes,
+    pub values: Axes,
+    pub output: Axes,
+}
+
+/// Queries of a unit.
+const QUERIES_PER_UNIT: usize = 64;
+
+/// Sizes of the axes of a value.
+#[derive(Clone, Copy)]
+struct Sizes {
+    batch: usize,
+    heads: usize,
+    positions: usize,
+    columns: usize,
+}
+
+/// A value whose rows can be found.
+struct Rows<'a> {
+    data: &'a [f32],
+    batch_stride: usize,
+    head_stride: usize,
+    position_stride: usize,
+    columns: usize,
+}
+
+impl Axes {
+    fn sizes(self, shape: &[usize]) -> Sizes {
+        let (heads, positions) = match self {
+            Axes::ByHead => (shape[1], shape[2]),
+            Axes::ByPosition => (shape[2], shape[1]),
+        };
+        Sizes { batch: shape[0], heads, positions, columns: shape[3] }
+    }
+
+    /// Strides of batch, head and position. Heads may have room for more positions than there are: `capacity`.
+    fn strides(self, sizes: Sizes, capacity: usize) -> [usize; 3] {
+        let Sizes { heads, columns, .. } = sizes;
+        match self {
+            Axes::ByHead => [heads * capacity * columns, capacity * columns, columns],
+            Axes::ByPosition => [capacity * heads * columns, columns, heads * columns],
+        }
+    }
+
+    fn rows<'a>(self, data: &'a [f32], sizes: Sizes) -> Rows<'a> {
+        let of_position = sizes.batch * sizes.heads * sizes.columns;
+        // A value that grows in place has room behind it.
+        let capacity = data.len().checked_div(of_position).unwrap_or(0).max(sizes.positions);
+        let [batch_stride, head_stride, position_stride] = self.strides(sizes, capacity);
+        Rows { data, batch_stride, head_stride, position_stride, columns: sizes.columns }
+    }
+}
+
+impl<'a> Rows<'a> {
+    fn matrix(&self, batch: usize, head: usize, positions: Range<usize>) -> MatrixRef<'a> {
+        let start = batch * self.batch_stride + head * self.head_stride + positions.start * self.position_stride;
+        let data = self.data.get(start..).unwrap_or_default();
+        MatrixRef::with_stride(data, positions.len(), self.columns, self.position_stride)
+    }
+}
+
+/// One unit's place: a batch, a head of the keys, and the queries.
+struct Unit {
+    batch: usize,
+    kv_head: usize,
+    queries: Range<usize>,
+}
+
+/// What a call gives to be read.
+struct Given<'a> {
+    shapes: &'a Shapes,
+    inputs: &'a [&'a [u8]],
+}
+
+impl<'a> Given<'a> {
+    fn f32(&self, input: usize) -> &'a [f32] {
+        bytemuck::cast_slice(self.inputs[input])
+    }
+}
+
+/// All sizes of one call.
+struct Whole {
+    queries: Sizes,
+    keys: Sizes,
+    value_columns: usize,
+    /// Heads of the queries that share one of the keys.
+    group: usize,
+}
+
+impl Attention {
+    fn whole(&self, shapes: &Shapes) -> Whole {
+        let (queries, keys) = (self.queries.sizes(&shapes.inputs[0]), self.keys.sizes(&shapes.inputs[1]));
+        let value_columns = shapes.inputs[2][3];
+        Whole { queries, keys, value_columns, group: queries.heads.checked_div(keys.heads).unwrap_or(0) }
+    }
+
+    fn unit(whole: &Whole, unit: usize) -> Unit {
+        let blocks = whole.queries.positions.div_ceil(QUERIES_PER_UNIT).max(1);
+        let (head, block) = (unit / blocks, unit % blocks);
+        let start = block * QUERIES_PER_UNIT;
+        let end = (start + QUERIES_PER_UNIT).min(whole.queries.positions);
+        let heads = whole.keys.heads.max(1);
+        Unit { batch: head / heads, kv_head: head % heads, queries: start..end }
+    }
+
+    /// Whether the queries of all heads of a group are one matrix.
+    fn is_joined(&self, whole: &Whole) -> bool {
+        whole.queries.positions == 1
+    }
+
+    /// Whether the mask has one number for all keys.
+    fn is_narrow(&self, shapes: &Shapes, keys: usize) -> bool {
+        self.has_mask && keys != 1 && shapes.inputs[3][3] == 1
+    }
+
+    /// The rows of the mask of one head's queries.
+    fn mask<'a>(&self, given: &Given<'a>, batch: usize, head: usize, queries: Range<usize>) -> Option<Mask<'a>> {
+        if !self.has_mask {
+            return None;
+        }
+        let shape = &given.shapes.inputs[3];
+        let along = |axis: usize, index: usize| if shape[axis] == 1 { 0 } else { index };
+        let start = (along(0, batch) * shape[1] + along(1, head)) * shape[2] + along(2, queries.start);
+        let rows = if shape[2] == 1 { 1 } else { queries.len() };
+        Some(Mask { values: &given.f32(3)[start * shape[3]..][..rows * shape[3]], rows, repeat: 1 })
+    }
+
+    /// The output's rows of one head.
+    fn output<'a>(&self, output: &'a mut [f32], sizes: Sizes, unit: &Unit, head: usize) -> MatrixMut<'a> {
+        let [batch_stride, head_stride, position_stride] = self.output.strides(sizes, sizes.positions);
+        let start = unit.batch * batch_stride + head * head_stride + unit.queries.start * position_stride;
+        let rows = unit.queries.len();
+        MatrixMut::with_stride(&mut output[start..], rows, sizes.columns, position_stride.max(sizes.columns))
+    }
+}
+
+impl Operator for Attention {
+    fn name(&self) -> &'static str {
+        "Attention"
+    }
+
+    fn units(&self, shapes: &Shapes) -> usize {
+        let Whole { queries, keys, .. } = self.whole(shapes);
+        (queries.batch * keys.heads * queries.positions.div_ceil(QUERIES_PER_UNIT)).max(1)
+    }
+
+    fn instructions(&self, shapes: &Shapes, units: Range<usize>) -> u64 {
+        let whole = self.whole(shapes);
+        let (keys, columns) = (whole.keys.positions, whole.queries.columns);
+        let rows = whole.queries.positions.min(QUERIES_PER_UNIT);
+        let (times, rows) = if self.is_joined(&whole) { (1, whole.group) } else { (whole.group, rows) };
+        let softmax = self.softmax(keys, None).estimate_instructions(rows) + (4 * rows * keys) as u64;
+        let products = gemm_nt::estimate_instructions(rows, columns, keys)
+            + gemm::estimate_instructions_unpacked(rows, keys, whole.value_columns);
+        CALL_INSTRUCTIONS + units.len() as u64 * (400 + times as u64 * (600 + products + softmax))
+    }
+
+    fn multiply_accumulates(&self, shapes: &Shapes) -> u64 {
+        let whole = self.whole(shapes);
+        let rows = (whole.queries.batch * whole.queries.heads * whole.queries.positions) as u64;
+        rows * whole.keys.positions as u64 * (whole.queries.columns + whole.value_columns) as u64
+    }
+
+    fn scratch_bytes(&self, shapes: &Shapes) -> usize {
+        let whole = self.whole(shapes);
+        let rows = whole.queries.positions.min(QUERIES_PER_UNIT);
+        let rows = if self.is_joined(&whole) { whole.group } else { rows };
+        let keys = whole.keys.positions;
+        let mask_rows = if self.is_narrow(shapes, keys) { rows } else { 0 };
+        (rows + mask_rows).saturating_mul(keys).saturating_mul(size_of::<f32>())
+    }
+
+    fn takes_room(&self, input: usize) -> bool {
+        input == 1 && self.keys == Axes::ByHead || input == 2 && self.values == Axes::ByHead
+    }
+
+    fn run(&self, call: Call<'_>) -> Result<(), String> {
+        let Call { shapes, inputs, output, scratch, units } = call;
+        let given = Given { shapes, inputs };
+        let whole = self.whole(shapes);
+        let (keys, group) = (whole.keys.positions, whole.group);
+        if group * whole.keys.heads != whole.queries.heads {
+            let (heads, of_keys) = (whole.queries.heads, whole.keys.heads);
+            return Err(format!("{heads} heads of queries do not share {of_keys} heads of keys"));
+        }
+        if shapes.output.contains(&0) {
+            return Ok(());
+        }
+        if let (true, Some(mask)) = (self.has_mask, shapes.inputs.get(3)) {
+            let wanted = [whole.queries.batch, whole.queries.heads, whole.queries.positions, keys];
+            if !mask.iter().zip(&wanted).all(|(size, wanted)| size == wanted || *size == 1) {
+                return Err(format!("its mask {mask:?} can't be broadcast to {wanted:?}"));
+            }
+        }
+        let value_sizes = self.values.sizes(&shapes.inputs[2]);
+        let q = self.queries.rows(given.f32(0), whole.queries);
+        let (k, v) = (self.keys.rows(given.f32(1), whole.keys), self.values.rows(given.f32(2), value_sizes));
+        let output_sizes = Sizes { columns: whole.value_columns, ..whole.queries };
+        let scores: &mut [f32] = bytemuck::cast_slice_mut(scratch);
+        for unit in units {
+            let unit = Self::unit(&whole, unit);
+            let (keys_matrix, values) =
+                (k.matrix(unit.batch, unit.kv_head, 0..keys), v.matrix(unit.batch, unit.kv_head, 0..keys));
+            let first_head = unit.kv_head * group;
+            // One query: the heads that share these keys follow each other, as rows do.
+            let is_joined = self.is_joined(&whole);
+            for head in first_head..first_head + if is_joined { 1 } else { group } {
+                let queries = match is_joined {
+                    true => {
+                        let start = (unit.batch * whole.queries.heads + head) * whole.queries.columns;
+                        MatrixRef::new(&q.data[start..], group, whole.queries.columns)
+                    }
+                    false => q.matrix(unit.batch, head, unit.queries.clone()),
+                };
+                let rows = queries.rows();
+                let (scores, wide) = scores.split_at_mut(rows * keys);
+                gemm_nt::gemm_nt(queries, keys_matrix, 1.0, 0..rows, &mut MatrixMut::new(scores, rows, keys));
+                self.weigh(&given, &unit, head, is_joined.then_some(group), scores, wide, keys);
+                let output = bytemuck::cast_slice_mut(&mut *output);
+                let mut output = match is_joined {
+                    true => {
+                        let start = (unit.batch * whole.queries.heads + head) * whole.value_columns;
+                        MatrixMut::new(&mut output[start..], group, whole.value_columns)
+                    }
+                    false => self.output(output, output_sizes, &unit, head),
+                };
+                let scores = MatrixRef::new(scores, rows, keys);
+                gemm::gemm_unpacked(scores, values, &Epilogue::NONE, 0..rows, &mut output);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Attention {
+    fn softmax<'a>(&self, keys: usize, mask: Option<Mask<'a>>) -> Softmax<'a> {
+        Softmax { scale: self.scale, mask, ..Softmax::new(keys) }
+    }
+
+    /// Turns the products of queries and keys into weights: of one head's queries, or of one query of `group` heads.
+    fn weigh(
+        &self,
+        given: &Given<'_>,
+        unit: &Unit,
+        head: usize,
+        group: Option<usize>,
+        scores: &mut [f32],
+        wide: &mut [f32],
+        keys: usize,
+    ) {
+        if keys == 0 {
+            return;
+        }
+        let has_mask_per_head = self.has_mask && given.shapes.inputs[3][1] != 1;
+        match group {
+            Some(group) if has_mask_per_head => {
+                for (index, row) in scores.chunks_exact_mut(keys).enumerate().take(group) {
+                    let mask = self.mask(given, unit.batch, head + index, unit.queries.clone());
+                    let mask = mask.map(|mask| widened(mask, wide, keys));
+                    self.softmax(keys, mask).run_in_place(0..1, row);
+                }
+            }
+            _ => {
+                let mask = self.mask(given, unit.batch, head, unit.queries.clone());
+                let mask = mask.map(|mask| widened(mask, wide, keys));
+                self.softmax(keys, mask).run_in_place(0..scores.len() / keys, scores);
+            }
+        }
+        if self.nan_to_zero {
+            // A row with a NaN is NaN throughout.
+            scores.chunks_exact_mut(keys).filter(|row| row[0].is_nan()).for_each(|row| row.fill(0.0));
+        }
+    }
+}
+
+/// A mask whose rows are as long as there are keys: itself, or each of its numbers for all of them, in `wide`.
+fn widened<'a>(mask: Mask<'a>, wide: &'a mut [f32], keys: usize) -> Mask<'a> {
+    if mask.values.len() == mask.rows * keys {
+        return mask;
+    }
+    let wide = &mut wide[..mask.rows * keys];
+    wide.chunks_exact_mut(keys).zip(mask.values).for_each(|(row, number)| row.fill(*number));
+    Mask { values: wide, ..mask }
+}
