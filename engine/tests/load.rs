@@ -201,7 +201,8 @@ fn reads_are_bounded() {
 fn free_dimensions_can_be_fixed() {
     let shape = |options: FreeDimensions| {
         let files = Box::new(files(repeat_rows()));
-        let mut loader = Loader::new(files, LoadOptions { free_dimensions: options }).unwrap();
+        let mut loader =
+            Loader::new(files, LoadOptions { free_dimensions: options, ..LoadOptions::default() }).unwrap();
         while loader.step(&Free, u64::MAX).unwrap() != Step::Done {}
         loader.finish().map(|plan| plan.inputs()[0].shape[0])
     };

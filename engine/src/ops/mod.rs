@@ -7,15 +7,23 @@
 pub(crate) mod concat;
 pub(crate) mod conv;
 pub(crate) mod copy;
+pub(crate) mod dynamic_quantize;
 pub(crate) mod gather;
+pub(crate) mod integer;
 pub(crate) mod matmul;
+pub(crate) mod nbits;
 pub(crate) mod pointwise;
 pub(crate) mod pool;
 pub(crate) mod qconv;
+pub(crate) mod qgather;
+pub(crate) mod qmatmul;
 pub(crate) mod qpointwise;
 pub(crate) mod quantize;
+pub(crate) mod quantize8;
 pub(crate) mod reduce;
 pub(crate) mod softmax;
+#[cfg(test)]
+mod testing;
 pub(crate) mod window;
 
 use crate::EngineError;
@@ -27,16 +35,24 @@ use std::ops::Range;
 /// An operator and its attributes. Which inputs each has is told in its file.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Op {
+    Centre(quantize8::Centre),
     Concat(concat::Concat),
     Conv(conv::Conv),
+    DynamicParameter(dynamic_quantize::DynamicParameter),
+    DynamicQuantize(dynamic_quantize::DynamicQuantize),
     Gather(gather::Gather),
+    IntegerProduct(integer::IntegerProduct),
+    Linear(quantize8::Linear),
     MatMul(matmul::MatMul),
     Move(copy::Move),
+    NBits(nbits::NBits),
     Pointwise(pointwise::Pointwise),
     Pool(pool::Pool),
     Dequantize(quantize::Dequantize),
     QAdd(qpointwise::QAdd),
     QConv(qconv::QConv),
+    QGather(qgather::QGather),
+    QMatMul(qmatmul::QMatMul),
     QMean(qpointwise::QMean),
     Quantize(quantize::Quantize),
     Reduce(reduce::Reduce),
@@ -45,6 +61,7 @@ pub(crate) enum Op {
     Softmax(softmax::Softmax),
     /// tract's own operator: the typed model's node of that id.
     Tract(usize),
+    Uncentre(quantize8::Uncentre),
 }
 
 /// The shapes of a step's values.
@@ -132,7 +149,12 @@ impl Op {
             Op::MatMul(matmul) if matmul.batch > 0 => &[],
             Op::MatMul(matmul) if matmul.has_bias => &[1, 2],
             Op::MatMul(_) => &[1],
+            Op::IntegerProduct(_) => &[1, 3],
+            Op::NBits(_) => &[1, 2, 3, 4],
             Op::QConv(_) => &[1, 2],
+            Op::QGather(_) => &[0],
+            Op::QMatMul(op) if op.matmul.has_bias => &[1, 2],
+            Op::QMatMul(_) => &[1],
             _ => &[],
         };
         let is_weight = |index: &usize| node.inputs.get(*index).is_some_and(|input| graph.values[*input].is_weight);
@@ -157,20 +179,29 @@ impl Op {
         weights: &mut Weights<'_>,
     ) -> Result<Box<dyn Operator>, EngineError> {
         Ok(match self {
+            Op::Centre(op) => Box::new(op.clone()),
             Op::Concat(concat) => Box::new(concat.clone()),
             Op::Conv(conv) => conv.pack(graph, node, weights)?,
+            Op::DynamicParameter(op) => Box::new(op.clone()),
+            Op::DynamicQuantize(op) => Box::new(op.clone()),
             Op::Gather(gather) => Box::new(gather.clone()),
+            Op::IntegerProduct(op) => op.pack(graph, node, weights)?,
+            Op::Linear(op) => Box::new(op.clone()),
             Op::MatMul(matmul) => matmul.pack(graph, node, weights)?,
             Op::Move(op) => Box::new(op.clone()),
+            Op::NBits(op) => op.pack(graph, node, weights)?,
             Op::Pointwise(pointwise) => Box::new(pointwise.clone()),
             Op::Pool(pool) => Box::new(pool.clone()),
             Op::Dequantize(op) => Box::new(op.clone()),
             Op::QAdd(op) => Box::new(op.clone()),
             Op::QConv(op) => op.pack(graph, node, weights)?,
+            Op::QGather(op) => op.pack(graph, node, weights)?,
+            Op::QMatMul(op) => op.pack(graph, node, weights)?,
             Op::QMean(op) => Box::new(op.clone()),
             Op::Quantize(op) => Box::new(op.clone()),
             Op::Reduce(reduce) => Box::new(reduce.clone()),
             Op::Softmax(softmax) => Box::new(softmax.clone()),
+            Op::Uncentre(op) => Box::new(op.clone()),
             Op::Reshape | Op::Tract(_) => {
                 return Err(EngineError::invalid(&*node.name, "it is not an operator of a plan"));
             }
