@@ -2,7 +2,7 @@
 //! their bodies inside Wasm.
 
 use crate::build::{self, WASM_TARGET};
-use crate::process::{cargo, output, run, target_dir};
+use crate::process::{cargo, output, root, run, target_dir};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -43,6 +43,37 @@ impl Row {
         })
     }
 
+    /// The least that a multiply-accumulate can cost on the network's price list, its operands being free: of four float32
+    /// values a multiplication (2) and an addition (2), or of eight int16 a dot product (1) and an addition (1). Winograd's
+    /// F(2x2, 3x3) multiplies 16 times where a convolution does 36.
+    fn arithmetic_floor(&self) -> Option<f64> {
+        const INTEGER_KERNELS: [&str; 4] = ["int8", "int4", "4-bit", "qconv"];
+        if self.unit != "MAC" {
+            return None;
+        }
+        let is_integer = INTEGER_KERNELS.iter().any(|kernel| self.name.contains(kernel));
+        Some(match () {
+            () if is_integer => 2.0 / 8.0,
+            () if self.name.starts_with("winograd") => 4.0 / 4.0 * 16.0 / 36.0,
+            () => 4.0 / 4.0,
+        })
+    }
+
+    /// The row of a table for people.
+    fn markdown(&self) -> String {
+        let optional = |value: Option<f64>| value.map(|value| format!("{value:.2}")).unwrap_or_default();
+        format!(
+            "| {} | {} | {} | {:.3} / {} | {} | {} |\n",
+            self.name,
+            self.instructions,
+            self.work,
+            self.instructions / self.work,
+            self.unit,
+            optional(self.arithmetic_floor()),
+            optional(self.asked)
+        )
+    }
+
     /// What is wrong with the row, if anything.
     fn fault(&self) -> Option<String> {
         if self.asked.is_some_and(|asked| self.instructions / self.work > asked) {
@@ -70,16 +101,35 @@ impl Row {
 }
 
 /// Measures every kernel whose row's name contains the argument, and prints a table. With `--check`, a row that costs
-/// more than asked, or whose estimate is wrong, is an error.
+/// more than asked, or whose estimate is wrong, is an error; with `--write`, all rows go into benches/KERNELS.md.
 pub fn bench(arguments: &[&str]) -> Result<(), String> {
     let (flags, filters): (Vec<&str>, Vec<&str>) = arguments.iter().partition(|argument| argument.starts_with('-'));
-    if flags.iter().any(|flag| *flag != "--check") || filters.len() > 1 {
-        return Err(format!("bench-kernels [--check] [FILTER], not {arguments:?}"));
+    let is_writing = flags == ["--write"];
+    if flags.iter().any(|flag| !["--check", "--write"].contains(flag)) || filters.len() > usize::from(!is_writing) {
+        return Err(format!("bench-kernels [--check] [FILTER], or bench-kernels --write, not {arguments:?}"));
     }
-    measure(&replica()?, filters.first().unwrap_or(&""), flags.contains(&"--check"))
+    let rows = measure(&replica()?, filters.first().unwrap_or(&""), flags.contains(&"--check"))?;
+    if is_writing {
+        let mut text = KERNELS_HEAD.to_string();
+        rows.iter().for_each(|row| text.push_str(&row.markdown()));
+        let path = root().join("benches/KERNELS.md");
+        std::fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))?;
+    }
+    Ok(())
 }
 
-fn measure(replica: &Path, filter: &str, check: bool) -> Result<(), String> {
+const KERNELS_HEAD: &str = "# Kernels
+
+Written by `cargo xtask bench-kernels --write`; `cargo xtask test` fails when a row costs more than asked.
+
+Metered instructions of each kernel alone, page charges apart. The floor is what the multiplications and additions cost by
+themselves, operands being free.
+
+| kernel | instructions | work | per unit | floor | asked |
+|---|---:|---:|---:|---:|---:|
+";
+
+fn measure(replica: &Path, filter: &str, check: bool) -> Result<Vec<Row>, String> {
     let reply = meter(replica, &module(true)?, "bench", filter)?;
     let rows: Vec<Row> = reply.lines().map(Row::parse).collect::<Result<_, _>>()?;
     println!(
@@ -88,7 +138,7 @@ fn measure(replica: &Path, filter: &str, check: bool) -> Result<(), String> {
     );
     rows.iter().for_each(Row::print);
     let faults = rows.iter().filter(|row| row.fault().is_some()).count();
-    if check && faults > 0 { Err(format!("{faults} rows are wrong")) } else { Ok(()) }
+    if check && faults > 0 { Err(format!("{faults} rows are wrong")) } else { Ok(rows) }
 }
 
 /// `cargo xtask test-kernels`.
@@ -106,7 +156,7 @@ pub fn test(replica: &Path) -> Result<(), String> {
             eprintln!("kernels {name}, seed {seed}: comparisons in {}", families.join(", "));
         }
     }
-    measure(replica, "", true)
+    measure(replica, "", true).map(|_| ())
 }
 
 /// The replica's binary: `REPLICA_BIN`, or built.

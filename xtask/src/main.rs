@@ -27,9 +27,10 @@ cargo xtask COMMAND
                              --persist writes that file instead
   test-kernels               compare the bodies of all kernels inside Wasm, with simd128 and without, and check
                              what they cost (a part of test)
-  bench-kernels [--check] [FILTER]
+  bench-kernels [--check] [FILTER] | --write
                              instructions per multiply-accumulate of each kernel whose name contains FILTER;
-                             --check fails when one costs more than it may, or not what it estimates itself
+                             --check fails when one costs more than it may, or not what it estimates itself;
+                             --write puts all into benches/KERNELS.md
   build-canister             build target/wasm/onnx-canister.wasm and .wasm.gz, Candid metadata included
   reproducible               build the last commit's canister in a second folder and compare the Wasm
   size                       code bytes of the built canister by crate

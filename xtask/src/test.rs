@@ -1,8 +1,10 @@
 //! `cargo xtask test`, `bench` and `lint`.
 
+use crate::build::{self, CanisterWasm};
+use crate::kernels;
 use crate::process::{cargo, root, run, target_dir};
-use crate::{build, kernels};
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -23,12 +25,14 @@ pub fn test(arguments: &[&str]) -> Result<(), String> {
         .args(arguments)
         .env("REPLICA_BIN", binaries.join("replica"))
         .env("MODEL_UPLOADER_BIN", binaries.join("model-uploader"))
-        .env("ONNX_CANISTER_WASM", canister.gzip)
+        .env("ONNX_CANISTER_WASM", &canister.gzip)
         .env("POCKET_IC_MUTE_SERVER", "1");
     if std::env::var_os("POCKET_IC_BIN").is_none() {
         tests.env("POCKET_IC_BIN", binaries.join("replica"));
     }
-    run_counting(&mut tests)
+    run_counting(&mut tests)?;
+    // The figures of the models that the tests have fetched.
+    run_bench(&["--check", "--quick"], &binaries, &canister)
 }
 
 /// Runs `cargo test`, shows what it prints, and ends with the number of tests and their duration.
@@ -57,25 +61,23 @@ fn passed_tests(line: &str) -> Option<u64> {
 
 /// Measures what an inference costs, or checks it against the committed figures.
 pub fn bench(arguments: &[&str]) -> Result<(), String> {
-    run_bench(arguments)
+    run_bench(arguments, &build::binaries()?, &build::canister()?)
 }
 
 /// Measures what plain tract takes for the same: it does not change unless its version does.
 pub fn bench_baseline(arguments: &[&str]) -> Result<(), String> {
     let module = build::baseline()?;
     let module = module.to_str().ok_or("the target folder's path is not UTF-8")?;
-    run_bench(&[&["--baseline", module], arguments].concat())
+    run_bench(&[&["--baseline", module], arguments].concat(), &build::binaries()?, &build::canister()?)
 }
 
-fn run_bench(arguments: &[&str]) -> Result<(), String> {
-    let binaries = build::binaries()?;
-    let canister = build::canister()?;
+fn run_bench(arguments: &[&str], binaries: &Path, canister: &CanisterWasm) -> Result<(), String> {
     run(Command::new(binaries.join("bench"))
         .current_dir(root())
         .args(arguments)
         .env("REPLICA_BIN", binaries.join("replica"))
         .env("MODEL_UPLOADER_BIN", binaries.join("model-uploader"))
-        .env("ONNX_CANISTER_WASM", canister.gzip))
+        .env("ONNX_CANISTER_WASM", &canister.gzip))
 }
 
 /// Formatting and clippy, warnings denied.

@@ -24,26 +24,25 @@ pub enum Request {
 }
 
 impl Work {
-    /// What the tests use as well.
+    /// The models that the tests fetch anyway.
     pub fn quick() -> Vec<Work> {
+        let photos: &[(&'static str, Ask)] = &[("classify a 224x224 PNG", small_photo), ("infer", numbers)];
         vec![
+            Work::of_recipe("EfficientNet-Lite0 int8", "efficientnet-lite0-int8", photos),
             Work::of_recipe(
                 "EfficientNet-Lite0 f32",
                 "efficientnet-lite0",
-                &[("classify a 224x224 PNG", small_photo), ("classify a 451x300 PNG", large_photo), ("infer", numbers)],
+                &[photos, &[("classify a 451x300 PNG", large_photo)]].concat(),
             ),
             Work::of_recipe("Magika", "magika", &[("classify 2048 tokens", magika_tokens)]),
+            Work::of_recipe("MiniLM-L6 int8", "minilm-l6-int8", &[("infer 32 tokens", text_tokens)]),
         ]
     }
 
     /// Every model of `models/`.
     pub fn all() -> Vec<Work> {
         let mut all = Work::quick();
-        let photos: &[(&'static str, Ask)] = &[("classify a 224x224 PNG", small_photo), ("infer", numbers)];
-        all.push(Work::of_recipe("EfficientNet-Lite0 int8", "efficientnet-lite0-int8", photos));
-        let tokens: &[(&'static str, Ask)] = &[("infer 32 tokens", text_tokens)];
-        all.push(Work::of_recipe("MiniLM-L6 f32", "minilm-l6", tokens));
-        all.push(Work::of_recipe("MiniLM-L6 int8", "minilm-l6-int8", tokens));
+        all.push(Work::of_recipe("MiniLM-L6 f32", "minilm-l6", &[("infer 32 tokens", text_tokens)]));
         all
     }
 
