@@ -139,6 +139,7 @@ fn manifest() -> Manifest {
         }),
         labels: Vec::new(),
         description: String::new(),
+        weights: None,
     }
 }
 

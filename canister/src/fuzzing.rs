@@ -64,6 +64,7 @@ pub fn chunks(data: &[u8]) {
         preprocessing: None,
         labels: Vec::new(),
         description: String::new(),
+        weights: None,
     };
     // What should be stored: chunks by model, and whether it is committed.
     thread_local! {
@@ -229,6 +230,7 @@ fn whole_image() -> Vec<u8> {
                 preprocessing: None,
                 labels: Vec::new(),
                 description: String::new(),
+                weights: None,
             };
             let version = upload::begin(manifest).expect("a good manifest").version;
             let bytes = Bytes::new(content);

@@ -12,7 +12,7 @@ use crate::stable::blob::{Damage, Reader};
 use crate::store::models::{self, Stage};
 use crate::store::{ModelKey, commit, versions};
 use crate::tensors;
-use onnx_canister_interface::{Cost, Error, HeapPolicy, ModelInfo, ModelRef};
+use onnx_canister_interface::{Cost, Error, HeapPolicy, ModelInfo, ModelRef, WeightForm};
 use onnx_engine::{ByteSource, LoadOptions, Loader, Meter, ModelFiles, Plan, ReadError, Step};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -235,7 +235,8 @@ fn advance(key: &ModelKey, load: &mut Load) -> Result<Option<Arc<Plan>>, Error> 
                 return Ok(None);
             }
             let files = stored_files(key, &load.damage)?;
-            Loader::new(Box::new(files), LoadOptions::default()).map_err(engine_error::of_model)?
+            let weights = models::with(key, |entry| Ok(entry.manifest.weights))?;
+            Loader::new(Box::new(files), load_options(weights)).map_err(engine_error::of_model)?
         }
     };
     loop {
@@ -249,6 +250,15 @@ fn advance(key: &ModelKey, load: &mut Load) -> Result<Option<Arc<Plan>>, Error> 
                 }
             }
         }
+    }
+}
+
+fn load_options(weights: Option<WeightForm>) -> LoadOptions {
+    let as_it_comes = LoadOptions::default();
+    match weights {
+        None => as_it_comes,
+        Some(WeightForm::Stored) => LoadOptions { widen_int4_bytes_max: 0, ..as_it_comes },
+        Some(WeightForm::Int8) => LoadOptions { quantize_int8: true, widen_int4_bytes_max: u64::MAX, ..as_it_comes },
     }
 }
 

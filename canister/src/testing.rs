@@ -39,6 +39,7 @@ pub fn manifest(name: &str, files: &[(&str, &[u8])], chunk_size: u32) -> Manifes
         preprocessing: None,
         labels: Vec::new(),
         description: String::new(),
+        weights: None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! What an ONNX file holds, and whether the canister can run it.
 
+use crate::manifest::ModelSource;
 use anyhow::{Context, Result, anyhow};
 use onnx_engine::{ByteSource, Inspection, ModelFiles, ReadError};
 use std::fs::File;
@@ -34,9 +35,19 @@ fn external_files(folder: &Path) -> Result<Vec<(String, FileSource)>> {
     Ok(files)
 }
 
-struct FilesOnDisk {
+/// A model's files, opened.
+pub(crate) struct FilesOnDisk {
     onnx: FileSource,
     external: Vec<(String, FileSource)>,
+}
+
+impl FilesOnDisk {
+    /// The ONNX file, and those after it as its external data.
+    pub(crate) fn of_model(source: &ModelSource) -> Result<FilesOnDisk> {
+        let (onnx, external) = source.files.split_first().context("the model has no file")?;
+        let external = external.iter().map(|file| Ok((file.name.clone(), FileSource::open(&file.path)?)));
+        Ok(FilesOnDisk { onnx: FileSource::open(&onnx.path)?, external: external.collect::<Result<_>>()? })
+    }
 }
 
 impl ModelFiles for FilesOnDisk {

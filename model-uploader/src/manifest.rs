@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use onnx_canister_interface::{
-    CHUNK_BYTES_MAX, ChannelOrder, FileManifest, Layout, Manifest, Preprocessing, Resize, Task,
+    CHUNK_BYTES_MAX, ChannelOrder, FileManifest, Layout, Manifest, Preprocessing, Resize, Task, WeightForm,
 };
 use serde::Deserialize;
 use serde_bytes::ByteBuf;
@@ -21,6 +21,7 @@ pub struct ModelSource {
     pub preprocessing: Option<Preprocessing>,
     pub labels: Vec<String>,
     pub description: String,
+    pub weights: Option<WeightForm>,
 }
 
 /// A file on disk, and the name that it has in the model.
@@ -141,6 +142,7 @@ pub fn build(source: &ModelSource, chunk_bytes: u32, on_bytes: &(dyn Fn(u64) + S
         preprocessing: source.preprocessing.clone(),
         labels: source.labels.clone(),
         description: source.description.clone(),
+        weights: source.weights,
     })
 }
 
@@ -183,6 +185,7 @@ mod tests {
             preprocessing: None,
             labels: Vec::new(),
             description: String::new(),
+            weights: None,
         }
     }
 

@@ -23,6 +23,7 @@ pub fn manifest(name: &str, chunk_size: u32) -> Manifest {
         preprocessing: None,
         labels: Vec::new(),
         description: "a small multilayer perceptron".to_string(),
+        weights: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use end_to_end_tests::models::{classify_request, efficientnet, magika, magika_request, photo, recipe};
 use end_to_end_tests::pocket::Pocket;
 use onnx_canister_interface::{
-    Classification, ClassifyInput, Error, InferenceAccess, Label, ModelRef, Resize, SettingsPatch, Task,
+    Classification, ClassifyInput, Error, InferenceAccess, Label, ModelRef, Resize, SettingsPatch, Task, WeightForm,
 };
 use serde::Deserialize;
 use serde_bytes::ByteBuf;
@@ -116,6 +116,31 @@ fn the_int8_network_gives_the_float_networks_labels_and_errs_no_more_than_in_onn
     println!("largest difference from the float network, here and in onnxruntime: {errors:?}");
     let largest = |error: fn(&(&String, f32, f32)) -> f32| errors.iter().map(error).fold(0.0, f32::max);
     assert!(largest(|(_, here, _)| *here) <= largest(|(.., there)| *there), "{errors:?}");
+}
+
+#[test]
+fn float_weights_can_be_quantised_when_a_model_is_loaded() {
+    let pocket = Pocket::new(None);
+    let mut model = efficientnet();
+    if let Some(preprocessing) = &mut model.manifest.preprocessing {
+        preprocessing.resize = Resize::None;
+    }
+    let float = pocket.deploy_model(&model);
+    model.manifest.weights = Some(WeightForm::Int8);
+    let int8 = pocket.deploy_model(&model);
+    assert_ne!(float.version, int8.version, "other weights are another version");
+    for name in ["chelsea.png", "coffee.png", "rocket.png"] {
+        let classify = |model: &ModelRef| -> Classification {
+            let request = classify_request(model, photo(&format!("crop224/{name}")));
+            pocket.update("classify", request).expect("classify")
+        };
+        let (float, int8) = (classify(&float), classify(&int8));
+        assert_eq!(int8.labels[0].index, float.labels[0].index, "{name}");
+        assert_ne!(int8.labels[0].score, float.labels[0].score, "{name}: nothing was quantised");
+        let run = |answer: &Classification| answer.cost.instructions - answer.cost.decode_instructions;
+        println!("{name}: {} instructions, {} with int8 weights", run(&float), run(&int8));
+        assert!(run(&int8) * 10 < run(&float) * 8, "{name}: {} and {}", run(&int8), run(&float));
+    }
 }
 
 fn a_whole_photo_is_a_cat(pocket: &Pocket, model: &ModelRef) {

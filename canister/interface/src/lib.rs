@@ -18,7 +18,7 @@ pub use inference::{
 pub use job::{JobId, JobInfo, JobResult, JobState};
 pub use model::{
     ChannelOrder, ChunkReceipt, FileManifest, Layout, Manifest, MissingChunks, ModelInfo, ModelRef, ModelState,
-    Preprocessing, PutChunk, Resize, Task, UploadStatus,
+    Preprocessing, PutChunk, Resize, Task, UploadStatus, WeightForm,
 };
 pub use profile::{NodeProfile, OperatorProfile, Profile, ProfileRequest};
 pub use settings::{Health, HeapPolicy, InferenceAccess, InitArgs, Settings, SettingsPatch};

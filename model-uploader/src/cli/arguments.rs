@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use model_uploader::{DEFAULT_CONCURRENCY, LOCAL_NETWORK, RootKey};
+use onnx_canister_interface::WeightForm;
 use std::path::PathBuf;
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage.
@@ -183,6 +184,23 @@ pub enum TaskArgument {
     Infer,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
+pub enum WeightsArgument {
+    /// As the file has them; 4-bit weights stay 4-bit
+    Stored,
+    /// Float weights quantised to int8: a quarter of the memory, a third of the instructions, other answers
+    Int8,
+}
+
+impl WeightsArgument {
+    pub fn to_interface(self) -> WeightForm {
+        match self {
+            Self::Stored => WeightForm::Stored,
+            Self::Int8 => WeightForm::Int8,
+        }
+    }
+}
+
 #[derive(Args, Debug)]
 pub struct Upload {
     /// Name of a recipe; with --onnx, the model's name
@@ -214,6 +232,13 @@ pub struct Upload {
     /// Free text about the model
     #[arg(long, value_name = "TEXT")]
     pub description: Option<String>,
+    /// What weights become when the model is loaded [default: as the file has them, 4-bit ones as int8 if there is room]
+    #[arg(long, value_enum)]
+    pub weights: Option<WeightsArgument>,
+    /// With --weights int8: tell how far the answers to these inputs change; NAME=FILE as for infer, several inputs of one
+    /// sample with ; between them; repeat for more samples
+    #[arg(long = "sample", value_name = "NAME=FILE[;...]")]
+    pub samples: Vec<String>,
     /// Bytes of a chunk
     #[arg(long, value_name = "BYTES", default_value_t = onnx_canister_interface::CHUNK_BYTES_MAX)]
     pub chunk_bytes: u32,

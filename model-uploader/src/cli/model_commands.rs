@@ -9,9 +9,9 @@ use model_uploader::error::usage;
 use model_uploader::manifest::{ModelSource, PreprocessingSpec, SourceFile, read_labels};
 use model_uploader::prices::grouped;
 use model_uploader::recipe::TaskSpec;
-use model_uploader::tensor_file::type_name;
-use model_uploader::{Connection, UploadOptions, UploadReport, model_ref};
-use onnx_canister_interface::{ModelInfo, ModelRef, ModelState, Task, TensorInfo};
+use model_uploader::tensor_file::{parse_input, type_name};
+use model_uploader::{Connection, Loss, UploadOptions, UploadReport, model_ref};
+use onnx_canister_interface::{ModelInfo, ModelRef, ModelState, Task, Tensor, TensorInfo, WeightForm};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -30,6 +30,12 @@ pub async fn upload(global: &Global, upload: Upload, output: &Output) -> Result<
     if let Some(description) = &upload.description {
         source.description.clone_from(description);
     }
+    if let Some(weights) = upload.weights {
+        source.weights = Some(weights.to_interface());
+    }
+    if !upload.samples.is_empty() {
+        output.note(&loss_text(&source, &upload.samples)?);
+    }
     let options = UploadOptions {
         concurrency: usize::from(global.concurrency),
         chunk_bytes: upload.chunk_bytes,
@@ -42,6 +48,31 @@ pub async fn upload(global: &Global, upload: Upload, output: &Output) -> Result<
     drop(progress);
     output.result(&report_json(&report), &report_text(&report));
     Ok(())
+}
+
+/// What int8 weights do to the answers to the samples.
+fn loss_text(source: &ModelSource, samples: &[String]) -> Result<String> {
+    if source.weights != Some(WeightForm::Int8) {
+        return Err(usage("--sample is for --weights int8: there is no loss to measure otherwise"));
+    }
+    let samples: Vec<Vec<(String, Tensor)>> = samples
+        .iter()
+        .map(|sample| sample.split(';').map(|input| parse_input(input.trim())).collect::<Result<_>>())
+        .collect::<Result<_>>()
+        .map_err(|error| usage(format!("--sample: {error:#}")))?;
+    let losses = model_uploader::quantisation_loss(source, &samples)?;
+    let line = |loss: &Loss| {
+        format!(
+            "int8 weights change output '{}' by at most {:.2} % of its largest value, by {:.2} % in the mean square; the \
+             largest value's place is the same in {} of {} samples",
+            loss.output,
+            100.0 * loss.largest,
+            100.0 * loss.root_mean_square,
+            loss.same_best,
+            loss.samples
+        )
+    };
+    Ok(losses.iter().map(line).collect::<Vec<_>>().join("\n"))
 }
 
 /// A model from a file and options.
@@ -70,6 +101,7 @@ fn source_of_file(upload: &Upload, onnx: &Path) -> Result<ModelSource> {
         preprocessing: preprocessing.as_ref().map(PreprocessingSpec::to_interface).transpose()?,
         labels: upload.labels.as_deref().map(read_labels).transpose()?.unwrap_or_default(),
         description: String::new(),
+        weights: None,
     })
 }
 

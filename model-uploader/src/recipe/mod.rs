@@ -14,7 +14,7 @@ pub use fetch::{Step, fetch};
 use crate::error::usage;
 use crate::manifest::{ModelSource, PreprocessingSpec, SourceFile, read_labels};
 use anyhow::{Context, Result, bail, ensure};
-use onnx_canister_interface::Task;
+use onnx_canister_interface::{Task, WeightForm};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -104,6 +104,8 @@ pub struct ManifestSpec {
     /// Name of the output with one label a line.
     pub labels: Option<String>,
     pub preprocessing: Option<PreprocessingSpec>,
+    /// `"stored"` or `"int8"`: what weights become when the model is loaded.
+    pub weights: Option<WeightForm>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
@@ -211,6 +213,7 @@ impl Recipe {
                 .transpose()?
                 .unwrap_or_default(),
             description: format!("{}. {}", self.description, self.licence),
+            weights: self.manifest.weights,
         })
     }
 }

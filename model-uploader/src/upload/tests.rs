@@ -39,6 +39,7 @@ impl Fixture {
             preprocessing: None,
             labels: Vec::new(),
             description: String::new(),
+            weights: None,
         };
         Ok(Self { dir, source, canister: SimulatedCanister::default() })
     }
