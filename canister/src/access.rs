@@ -35,6 +35,7 @@ pub const METHODS: &[(&str, Right)] = &[
     ("classify_query", Right::Infer),
     ("infer", Right::Infer),
     ("infer_query", Right::Infer),
+    ("profile", Right::Infer),
     ("put_input", Right::Infer),
     ("delete_input", Right::Infer),
     ("start_classify", Right::Infer),

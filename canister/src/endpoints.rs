@@ -11,8 +11,8 @@ use crate::{access, arguments, health, lifecycle, loading, metrics, record, sett
 use ic_cdk::{init, inspect_message, post_upgrade, pre_upgrade, query, update};
 use onnx_canister_interface::{
     ChunkReceipt, Classification, ClassifyRequest, Error, Health, InferRequest, InferResponse, InitArgs, JobInfo,
-    JobResult, Manifest, MissingChunks, ModelInfo, ModelRef, OutputPage, PutChunk, PutInput, ReadOutput, Settings,
-    SettingsPatch, StagedInput, UploadStatus,
+    JobResult, Manifest, MissingChunks, ModelInfo, ModelRef, OutputPage, Profile, ProfileRequest, PutChunk, PutInput,
+    ReadOutput, Settings, SettingsPatch, StagedInput, UploadStatus,
 };
 
 type Answer<T> = Result<T, Error>;
@@ -167,20 +167,39 @@ fn infer_query(request: InferRequest) -> Answer<InferResponse> {
     jobs::run_query(&owner, &Request::Infer(request)).map(jobs::with_reply_cost).and_then(tensors)
 }
 
-/// A request to classify is answered with labels; the error can't come up.
+#[update]
+async fn profile(request: ProfileRequest) -> Answer<Profile> {
+    let owner = access::check("profile")?;
+    let result = jobs::run(owner, Request::Profile(request)).await.map(jobs::with_reply_cost);
+    metrics::count(&result);
+    done(result.and_then(|result| match result {
+        JobResult::Profile(profile) => Ok(profile),
+        other => Err(another_answer("profile", &other)),
+    }))
+}
+
 fn classification(result: JobResult) -> Answer<Classification> {
     match result {
         JobResult::Classify(classification) => Ok(classification),
-        JobResult::Infer(_) => Err(invalid("request", "infer", "the job's request was not to classify")),
+        other => Err(another_answer("classify", &other)),
     }
 }
 
-/// A request to infer is answered with tensors; the error can't come up.
 fn tensors(result: JobResult) -> Answer<InferResponse> {
     match result {
         JobResult::Infer(response) => Ok(response),
-        JobResult::Classify(_) => Err(invalid("request", "classify", "the job's request was not to infer")),
+        other => Err(another_answer("infer", &other)),
     }
+}
+
+/// A request is answered with its own kind of answer; this can't come up.
+fn another_answer(asked: &str, result: &JobResult) -> Error {
+    let kind = match result {
+        JobResult::Classify(_) => "classify",
+        JobResult::Infer(_) => "infer",
+        JobResult::Profile(_) => "profile",
+    };
+    invalid("request", kind, format!("the job's request was to {asked}"))
 }
 
 #[update(hidden = true, decode_with = "as_it_is")]

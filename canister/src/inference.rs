@@ -7,10 +7,11 @@ use crate::runtime;
 use crate::settings;
 use crate::store::ModelKey;
 use crate::store::manifest::invalid;
-use crate::{classify, infer};
+use crate::{classify, infer, profile};
 use candid::Principal;
 use onnx_canister_interface::{
-    CallLimits, ClassifyInput, ClassifyRequest, Error, InferRequest, InputSource, Label, ModelRef,
+    CallLimits, ClassifyInput, ClassifyRequest, Error, InferRequest, InputSource, Label, ModelRef, Profile,
+    ProfileRequest,
 };
 use onnx_engine::{Session, Step, Tensor};
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub enum Request {
     Classify(ClassifyRequest),
     Infer(InferRequest),
+    Profile(ProfileRequest),
 }
 
 /// What an inference answers.
@@ -28,6 +30,7 @@ pub enum Answer {
     Classify(Vec<Label>),
     /// Outputs by name in the order asked for.
     Infer(Vec<(String, Tensor)>),
+    Profile(Profile),
 }
 
 /// Most that one call may use, resolved against the settings.
@@ -44,20 +47,33 @@ pub struct Run {
     pub decode_instructions: u64,
 }
 
+/// What a request runs, whatever is answered of it.
+enum Inference<'a> {
+    Classify(&'a ClassifyRequest),
+    Infer(&'a InferRequest),
+}
+
 impl Request {
-    pub fn model(&self) -> &ModelRef {
+    fn inference(&self) -> Inference<'_> {
         match self {
-            Self::Classify(request) => &request.model,
-            Self::Infer(request) => &request.model,
+            Self::Classify(request) | Self::Profile(ProfileRequest::Classify(request)) => Inference::Classify(request),
+            Self::Infer(request) | Self::Profile(ProfileRequest::Infer(request)) => Inference::Infer(request),
+        }
+    }
+
+    pub fn model(&self) -> &ModelRef {
+        match self.inference() {
+            Inference::Classify(request) => &request.model,
+            Inference::Infer(request) => &request.model,
         }
     }
 
     /// Keys of the staged inputs it uses.
     pub fn staged_keys(&self) -> Vec<String> {
-        match self {
-            Self::Classify(ClassifyRequest { input: ClassifyInput::Staged(key), .. }) => vec![key.clone()],
-            Self::Classify(_) => Vec::new(),
-            Self::Infer(request) => request
+        match self.inference() {
+            Inference::Classify(ClassifyRequest { input: ClassifyInput::Staged(key), .. }) => vec![key.clone()],
+            Inference::Classify(_) => Vec::new(),
+            Inference::Infer(request) => request
                 .inputs
                 .iter()
                 .filter_map(|input| match &input.source {
@@ -70,9 +86,9 @@ impl Request {
 
     /// Checks what doesn't depend on the model.
     pub fn check(&self) -> Result<(), Error> {
-        match self {
-            Self::Classify(request) => classify::check(request),
-            Self::Infer(request) => {
+        match self.inference() {
+            Inference::Classify(request) => classify::check(request),
+            Inference::Infer(request) => {
                 let too_many = |place: &str, count: usize| {
                     Err(invalid(place, count, format!("a request has at most {REQUEST_TENSORS_MAX}")))
                 };
@@ -92,9 +108,9 @@ impl Request {
 
     /// The limits of this call, which can only narrow the settings'.
     pub fn limits(&self) -> Result<Limits, Error> {
-        let asked = match self {
-            Self::Classify(request) => request.limits.clone(),
-            Self::Infer(request) => request.limits.clone(),
+        let asked = match self.inference() {
+            Inference::Classify(request) => request.limits.clone(),
+            Inference::Infer(request) => request.limits.clone(),
         };
         let CallLimits { max_messages, max_instructions } = asked.unwrap_or_default();
         let settings = settings::get();
@@ -128,11 +144,11 @@ impl Run {
             needs: "ready: load it".into(),
         })?;
         let before = runtime::instructions();
-        let (inputs, outputs) = match request {
-            Request::Classify(request) => {
+        let (inputs, outputs) = match request.inference() {
+            Inference::Classify(request) => {
                 classify::inputs(owner, key, plan.inputs(), plan.outputs(), request, image_instructions)?
             }
-            Request::Infer(request) => infer::inputs(owner, plan.inputs(), request)?,
+            Inference::Infer(request) => infer::inputs(owner, plan.inputs(), request)?,
         };
         let decode_instructions = runtime::instructions().saturating_sub(before);
         let session = Session::new(plan, inputs, outputs)
@@ -167,10 +183,15 @@ impl Run {
 
     /// The answer, when all nodes are done.
     pub fn answer(self, key: &ModelKey, request: &Request) -> Result<Answer, Error> {
+        let nodes = match request {
+            Request::Profile(_) => self.session.profile(),
+            Request::Classify(_) | Request::Infer(_) => Vec::new(),
+        };
         let outputs = self.session.into_outputs().map_err(|error| engine_error::of_request("outputs", error))?;
         match request {
             Request::Classify(request) => classify::labels(key, request, outputs).map(Answer::Classify),
             Request::Infer(_) => Ok(Answer::Infer(outputs)),
+            Request::Profile(_) => Ok(Answer::Profile(profile::profile(key, nodes))),
         }
     }
 }

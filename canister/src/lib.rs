@@ -41,6 +41,7 @@ mod lifecycle;
 mod limits;
 mod loading;
 mod metrics;
+mod profile;
 mod record;
 pub mod runtime;
 mod settings;

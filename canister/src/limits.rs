@@ -141,6 +141,10 @@ pub const INPUTS_BYTES_MAX: u64 = 2 << 30;
 pub const TENSOR_RANK_MAX: usize = 16;
 /// Inputs, or chosen outputs, of one request.
 pub const REQUEST_TENSORS_MAX: usize = 256;
+/// Nodes that `profile` tells of, input shapes of each, and bytes of its name: together they fit a reply.
+pub const PROFILE_NODES_MAX: usize = 4_096;
+pub const PROFILE_SHAPES_MAX: usize = 8;
+pub const PROFILE_NAME_BYTES_MAX: usize = 200;
 /// Labels that `classify` returns when the request doesn't say, and at most.
 pub const TOP_K_DEFAULT: u32 = 5;
 pub const TOP_K_MAX: u32 = 1_000;
@@ -163,6 +167,8 @@ pub const TRAP_MESSAGE_CHARS_MAX: usize = 1_000;
 /// instructions: added to the counter that `Cost` is read from before the reply exists.
 pub const REPLY_INSTRUCTIONS: u64 = 1_350_000;
 pub const REPLY_INSTRUCTIONS_PER_BYTE: u64 = 58;
+/// What a node of a profile counts as in a reply, in bytes.
+pub const PROFILE_NODE_BYTES: u64 = 150;
 /// What a message of work costs beyond the counter's last reading in it, in instructions: leaving the executor, making
 /// the call.
 pub const MESSAGE_END_INSTRUCTIONS: u64 = 87_000;

@@ -1,5 +1,6 @@
 //! What a model file holds, without loading it.
 
+use crate::graph::qlinear::REWRITTEN;
 use crate::onnx::{Graph, Sizes, Walk, domain_is_known, operator_name};
 use crate::{EngineError, ModelFiles, TensorSpec};
 use std::collections::BTreeMap;
@@ -54,10 +55,11 @@ pub fn inspect(files: &dyn ModelFiles) -> Result<Inspection, EngineError> {
 /// The nodes that can't be run, in the file's order.
 pub(crate) fn unsupported_operators(graph: &Graph) -> Vec<UnsupportedOperator> {
     let known = tract_onnx::onnx().op_register.0;
+    let is_known = |operator: &str| known.contains_key(operator) || REWRITTEN.contains(&operator);
     let mut unsupported = Vec::new();
     graph.visit_nodes(|node| {
         let seeded = node.attribute.iter().any(|attribute| attribute.name == "seed");
-        let reason = if !domain_is_known(node) || !known.contains_key(&node.op_type) {
+        let reason = if !domain_is_known(node) || !is_known(&node.op_type) {
             "the operator is not supported"
         } else if RANDOM_OPERATORS.contains(&node.op_type.as_str()) && !seeded {
             "it draws random numbers without a seed"

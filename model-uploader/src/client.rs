@@ -7,8 +7,8 @@ use crate::retry::{RetryPolicy, Safety};
 use candid::{CandidType, Principal, Reserved};
 use onnx_canister_interface::{
     ChunkReceipt, Classification, ClassifyRequest, Error, Health, InferRequest, InferResponse, JobId, JobInfo,
-    Manifest, MissingChunks, ModelInfo, ModelRef, OutputPage, PutChunk, PutInput, ReadOutput, Settings, SettingsPatch,
-    StagedInput, UploadStatus,
+    Manifest, MissingChunks, ModelInfo, ModelRef, OutputPage, Profile, ProfileRequest, PutChunk, PutInput, ReadOutput,
+    Settings, SettingsPatch, StagedInput, UploadStatus,
 };
 use serde::de::DeserializeOwned;
 use std::future::Future;
@@ -164,6 +164,11 @@ impl<T: Transport> Client<T> {
 
     pub async fn infer(&self, request: &InferRequest) -> CallResult<InferResponse> {
         self.call(CallKind::Update, Safety::Once, "infer", request).await
+    }
+
+    /// What each node of an inference takes.
+    pub async fn profile(&self, request: &ProfileRequest) -> CallResult<Profile> {
+        self.call(CallKind::Update, Safety::Once, "profile", request).await
     }
 
     pub async fn infer_query(&self, request: &InferRequest) -> CallResult<InferResponse> {

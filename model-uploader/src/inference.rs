@@ -5,7 +5,8 @@ use crate::prices;
 use anyhow::{Context, Result, bail, ensure};
 use onnx_canister_interface::{
     Classification, ClassifyInput, ClassifyRequest, Cost, ElementType, Error, InferInput, InferRequest, InferResponse,
-    InputSource, JobId, JobResult, JobState, ModelRef, OutputPage, PutInput, ReadOutput, Tensor,
+    InputSource, JobId, JobResult, JobState, ModelRef, OutputPage, Profile, ProfileRequest, PutInput, ReadOutput,
+    Tensor,
 };
 use serde_bytes::ByteBuf;
 use sha2::{Digest, Sha256};
@@ -65,17 +66,7 @@ pub async fn classify<T: Transport>(
     is_query: bool,
 ) -> Result<Answer<Classification>> {
     let mut sent = Sent::default();
-    let input = match subject {
-        Subject::Image(bytes) if bytes.len() <= INLINE_BYTES_MAX => ClassifyInput::Image(ByteBuf::from(bytes)),
-        Subject::Tensor(tensor) if tensor.data.len() <= INLINE_BYTES_MAX => ClassifyInput::Tensor(tensor),
-        Subject::Image(bytes) => {
-            let shape = vec![bytes.len() as u64];
-            let vector = Tensor { element_type: ElementType::Uint8, shape, data: ByteBuf::from(bytes) };
-            ClassifyInput::Staged(stage(client, &vector, &mut sent).await?)
-        }
-        Subject::Tensor(tensor) => ClassifyInput::Staged(stage(client, &tensor, &mut sent).await?),
-    };
-    let request = ClassifyRequest { model, input, top_k, limits: None };
+    let request = classify_request(client, model, subject, top_k, &mut sent).await?;
     let result = if is_query {
         client.classify_query(&request).await
     } else {
@@ -88,7 +79,7 @@ pub async fn classify<T: Transport>(
             let job = job_to_poll(error)?;
             match wait_for_job(client, job).await? {
                 JobResult::Classify(answer) => (answer, Some(job)),
-                JobResult::Infer(_) => bail!("job {job} is an inference, not a classification"),
+                _ => bail!("job {job} is no classification"),
             }
         }
     };
@@ -107,18 +98,7 @@ pub async fn infer<T: Transport>(
     is_query: bool,
 ) -> Result<Answer<InferResponse>> {
     let mut sent = Sent::default();
-    let mut named = Vec::new();
-    let mut inline_bytes = 0;
-    for (name, tensor) in inputs {
-        let source = if inline_bytes + tensor.data.len() <= INLINE_BYTES_MAX {
-            inline_bytes += tensor.data.len();
-            InputSource::Tensor(tensor)
-        } else {
-            InputSource::Staged(stage(client, &tensor, &mut sent).await.with_context(|| format!("input '{name}'"))?)
-        };
-        named.push(InferInput { name, source });
-    }
-    let request = InferRequest { model, inputs: named, outputs, limits: None };
+    let request = infer_request(client, model, inputs, outputs, &mut sent).await?;
     let result = if is_query {
         client.infer_query(&request).await
     } else {
@@ -131,7 +111,7 @@ pub async fn infer<T: Transport>(
             let job = job_to_poll(error)?;
             match wait_for_job(client, job).await? {
                 JobResult::Infer(answer) => (answer, Some(job)),
-                JobResult::Classify(_) => bail!("job {job} is a classification, not an inference"),
+                _ => bail!("job {job} is no inference"),
             }
         }
     };
@@ -140,6 +120,88 @@ pub async fn infer<T: Transport>(
         complete(client, job, output).await.with_context(|| format!("output '{}'", output.name))?;
     }
     Ok(sent.answer(answer.cost.clone(), answer, polled_job, is_query))
+}
+
+/// What a model is profiled on.
+#[derive(Clone, Debug)]
+pub enum ProfileInput {
+    Subject(Subject),
+    Tensors(Vec<(String, Tensor)>),
+}
+
+/// Runs the model and tells what each node took.
+///
+/// # Errors
+/// As [`classify`].
+pub async fn profile<T: Transport>(
+    client: &Client<T>,
+    model: ModelRef,
+    input: ProfileInput,
+) -> Result<Answer<Profile>> {
+    let mut sent = Sent::default();
+    let request = match input {
+        ProfileInput::Subject(subject) => {
+            ProfileRequest::Classify(classify_request(client, model, subject, None, &mut sent).await?)
+        }
+        ProfileInput::Tensors(inputs) => {
+            ProfileRequest::Infer(infer_request(client, model, inputs, None, &mut sent).await?)
+        }
+    };
+    sent.count(&request);
+    let (answer, polled_job) = match client.profile(&request).await {
+        Ok(answer) => (answer, None),
+        Err(error) => {
+            let job = job_to_poll(error)?;
+            match wait_for_job(client, job).await? {
+                JobResult::Profile(answer) => (answer, Some(job)),
+                _ => bail!("job {job} is no profile"),
+            }
+        }
+    };
+    Ok(sent.answer(answer.cost.clone(), answer, polled_job, false))
+}
+
+/// A request to classify; what is too large for it is staged before.
+async fn classify_request<T: Transport>(
+    client: &Client<T>,
+    model: ModelRef,
+    subject: Subject,
+    top_k: Option<u32>,
+    sent: &mut Sent,
+) -> Result<ClassifyRequest> {
+    let input = match subject {
+        Subject::Image(bytes) if bytes.len() <= INLINE_BYTES_MAX => ClassifyInput::Image(ByteBuf::from(bytes)),
+        Subject::Tensor(tensor) if tensor.data.len() <= INLINE_BYTES_MAX => ClassifyInput::Tensor(tensor),
+        Subject::Image(bytes) => {
+            let shape = vec![bytes.len() as u64];
+            let vector = Tensor { element_type: ElementType::Uint8, shape, data: ByteBuf::from(bytes) };
+            ClassifyInput::Staged(stage(client, &vector, sent).await?)
+        }
+        Subject::Tensor(tensor) => ClassifyInput::Staged(stage(client, &tensor, sent).await?),
+    };
+    Ok(ClassifyRequest { model, input, top_k, limits: None })
+}
+
+/// A request to infer; inputs that have no room in it are staged before.
+async fn infer_request<T: Transport>(
+    client: &Client<T>,
+    model: ModelRef,
+    inputs: Vec<(String, Tensor)>,
+    outputs: Option<Vec<String>>,
+    sent: &mut Sent,
+) -> Result<InferRequest> {
+    let mut named = Vec::new();
+    let mut inline_bytes = 0;
+    for (name, tensor) in inputs {
+        let source = if inline_bytes + tensor.data.len() <= INLINE_BYTES_MAX {
+            inline_bytes += tensor.data.len();
+            InputSource::Tensor(tensor)
+        } else {
+            InputSource::Staged(stage(client, &tensor, sent).await.with_context(|| format!("input '{name}'"))?)
+        };
+        named.push(InferInput { name, source });
+    }
+    Ok(InferRequest { model, inputs: named, outputs, limits: None })
 }
 
 /// What went into update messages from outside.

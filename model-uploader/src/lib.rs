@@ -23,6 +23,6 @@ mod simulation;
 pub use agent_transport::AgentTransport;
 pub use client::{CallError, CallKind, Client, Transport, TransportError, model_ref};
 pub use connect::{ConnectOptions, Connection, IdentityChoice, LOCAL_NETWORK, MAINNET, RootKey, connect};
-pub use inference::{Answer, Subject, classify, infer};
+pub use inference::{Answer, ProfileInput, Subject, classify, infer, profile};
 pub use retry::RetryPolicy;
 pub use upload::{DEFAULT_CONCURRENCY, Event, UploadOptions, UploadReport, load, upload};

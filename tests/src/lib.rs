@@ -9,3 +9,5 @@ pub mod models;
 pub mod network;
 pub mod onnx;
 pub mod pocket;
+pub mod replay;
+pub mod requests;

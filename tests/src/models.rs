@@ -100,7 +100,8 @@ pub fn magika() -> Model {
     recipe("magika")
 }
 
-fn recipe(name: &str) -> Model {
+/// The model that a recipe makes; it is fetched if it has not been.
+pub fn recipe(name: &str) -> Model {
     let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
     let model = (|| {
         let recipe = Recipe::find(&recipes, name)?;

@@ -40,6 +40,8 @@ struct Status {
 #[derive(Deserialize, Clone, Debug, Default)]
 pub struct Charges {
     pub instructions: u64,
+    /// Of the instructions, charges for pages touched.
+    pub page_charge: u64,
     pub messages: u64,
     /// Slices of 2e9 instructions: rounds, and so roughly seconds, on a real subnet.
     pub slices: u64,
@@ -67,6 +69,7 @@ impl Charges {
     pub fn since(&self, before: &Charges) -> Charges {
         Charges {
             instructions: self.instructions - before.instructions,
+            page_charge: self.page_charge - before.page_charge,
             messages: self.messages - before.messages,
             slices: self.slices - before.slices,
             pages_dirtied: self.pages_dirtied - before.pages_dirtied,
@@ -186,7 +189,11 @@ pub struct Canister {
 impl Canister {
     /// Creates a canister with a 4 GiB heap limit and installs the project's Wasm.
     pub async fn deploy(agent: &Agent, arguments: Option<InitArgs>) -> Result<Canister> {
-        let wasm = environment::canister_wasm()?;
+        Canister::deploy_wasm(agent, &environment::canister_wasm()?, &Encode!(&arguments)?).await
+    }
+
+    /// Creates a canister with a 4 GiB heap limit and installs a module with this argument.
+    pub async fn deploy_wasm(agent: &Agent, wasm: &[u8], argument: &[u8]) -> Result<Canister> {
         let management = ManagementCanister::create(agent);
         let (id,) = management
             .create_canister()
@@ -196,9 +203,9 @@ impl Canister {
             .await
             .context("create_canister")?;
         management
-            .install(&id, &wasm)
+            .install(&id, wasm)
             .with_mode(CanisterInstallMode::Install)
-            .with_raw_arg(Encode!(&arguments)?)
+            .with_raw_arg(argument.to_vec())
             .call_and_wait()
             .await
             .context("install")?;

@@ -197,3 +197,58 @@ impl Mlp {
         model(graph)
     }
 }
+
+/// Rows made of a column and a row, each multiplied by the same matrix again and again: much work for few bytes.
+///
+/// `x = column + row` of shape `[rows, width]`, then `products` times `x = tanh(x W)`; inputs `column` `[rows, 1]` and `row`
+/// `[1, width]`, output `y`: rows 0, 1 and the last of `x`.
+pub struct Outer {
+    pub rows: u64,
+    pub width: u64,
+    pub products: u32,
+}
+
+impl Outer {
+    /// The ONNX file.
+    pub fn file(&self) -> Vec<u8> {
+        let picked = [0, 1, self.rows as i64 - 1];
+        let mut graph = Message::default().message(1, node("Add", &["column", "row"], "x0"));
+        for product in 0..self.products {
+            let (before, sum, after) = (format!("x{product}"), format!("sum{product}"), format!("x{}", product + 1));
+            graph = graph.message(1, node("MatMul", &[&before, "w"], &sum)).message(1, node("Tanh", &[&sum], &after));
+        }
+        let last = format!("x{}", self.products);
+        graph = graph
+            .message(1, node("Gather", &[&last, "picked"], "y"))
+            .bytes(2, b"outer")
+            .message(5, tensor("w", &[self.width, self.width], Data::Raw(&self.matrix())))
+            .message(5, tensor("picked", &[picked.len() as u64], Data::Integers(&picked)))
+            .message(11, value_info("column", &[self.rows, 1]))
+            .message(11, value_info("row", &[1, self.width]))
+            .message(12, value_info("y", &[picked.len() as u64, self.width]));
+        model(graph).0
+    }
+
+    /// The answer, computed in f64 straight from the definition.
+    pub fn reference(&self, column: &[f32], row: &[f32]) -> Vec<f32> {
+        let (width, matrix) = (self.width as usize, self.matrix());
+        let row_of = |index: usize| {
+            let mut x: Vec<f64> = row.iter().map(|value| f64::from(column[index] + value)).collect();
+            for _ in 0..self.products {
+                let mut sums = vec![0.0_f64; width];
+                for (value, weights) in x.iter().zip(matrix.chunks_exact(width)) {
+                    sums.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += value * f64::from(*weight));
+                }
+                x = sums.into_iter().map(f64::tanh).collect();
+            }
+            x.into_iter().map(|value| value as f32).collect::<Vec<f32>>()
+        };
+        [0, 1, self.rows as usize - 1].into_iter().flat_map(row_of).collect()
+    }
+
+    /// Row-major, input by output; scaled so that values neither vanish nor are all at the ends of tanh.
+    fn matrix(&self) -> Vec<f32> {
+        let scale = 3.4 / (self.width as f32).sqrt();
+        weights((self.width * self.width) as usize, 9).into_iter().map(|weight| weight * scale).collect()
+    }
+}

@@ -1,8 +1,10 @@
 //! EfficientNet-Lite0 on real photos, through the `pocket-ic` crate.
 
-use end_to_end_tests::models::{classify_request, efficientnet, magika, magika_request, photo};
+use end_to_end_tests::models::{classify_request, efficientnet, magika, magika_request, photo, recipe};
 use end_to_end_tests::pocket::Pocket;
-use onnx_canister_interface::{Classification, ClassifyInput, Error, InferenceAccess, ModelRef, Resize, SettingsPatch};
+use onnx_canister_interface::{
+    Classification, ClassifyInput, Error, InferenceAccess, Label, ModelRef, Resize, SettingsPatch, Task,
+};
 use serde::Deserialize;
 use serde_bytes::ByteBuf;
 use std::collections::BTreeMap;
@@ -71,6 +73,49 @@ fn real_photos_get_the_labels_that_onnxruntime_gives_them() {
     a_whole_photo_is_a_cat(&pocket, &model);
     instructions_reported_are_instructions_charged(&pocket, &model);
     pausing_at_every_node_changes_no_bit(&pocket, &model);
+}
+
+#[derive(Deserialize)]
+struct ExpectedInt8 {
+    images: BTreeMap<String, Int8Image>,
+}
+
+#[derive(Deserialize)]
+struct Int8Image {
+    /// By class, of the float32 network.
+    float_logits: Vec<f32>,
+    /// By how much at most the int8 network's logits differ from them in onnxruntime.
+    int8_error: f32,
+}
+
+#[test]
+fn the_int8_network_gives_the_float_networks_labels_and_errs_no_more_than_in_onnxruntime() {
+    let pocket = Pocket::new(None);
+    let mut model = recipe("efficientnet-lite0-int8");
+    // Logits as they are, of crops as they are.
+    model.manifest.task = Task::Classify { softmax: false };
+    if let Some(preprocessing) = &mut model.manifest.preprocessing {
+        preprocessing.resize = Resize::None;
+    }
+    let model = pocket.deploy_model(&model);
+    let expected: ExpectedInt8 =
+        serde_json::from_slice(&photo("crop224/expected_int8.json")).expect("expected_int8.json");
+    assert!(expected.images.len() >= 4);
+    let mut errors = Vec::new();
+    for (name, image) in &expected.images {
+        let classes = image.float_logits.len();
+        let mut request = classify_request(&model, photo(&format!("crop224/{name}")));
+        request.top_k = Some(classes as u32);
+        let answer: Classification = pocket.update("classify", request).expect("classify");
+        assert_eq!(answer.labels.len(), classes, "{name}");
+        let best = (0..classes).max_by(|a, b| image.float_logits[*a].total_cmp(&image.float_logits[*b]));
+        assert_eq!(Some(answer.labels[0].index as usize), best, "{name}: {:?}", &answer.labels[..5]);
+        let error_of = |label: &Label| (label.score - image.float_logits[label.index as usize]).abs();
+        errors.push((name, answer.labels.iter().map(error_of).fold(0.0, f32::max), image.int8_error));
+    }
+    println!("largest difference from the float network, here and in onnxruntime: {errors:?}");
+    let largest = |error: fn(&(&String, f32, f32)) -> f32| errors.iter().map(error).fold(0.0, f32::max);
+    assert!(largest(|(_, here, _)| *here) <= largest(|(.., there)| *there), "{errors:?}");
 }
 
 fn a_whole_photo_is_a_cat(pocket: &Pocket, model: &ModelRef) {

@@ -6,7 +6,7 @@ use end_to_end_tests::onnx::constant_of_computed_shape;
 use end_to_end_tests::pocket::{Model, Pocket};
 use onnx_canister_interface::{Health, InferenceAccess, ModelInfo, ModelState, SettingsPatch};
 
-const UPDATES: [&str; 15] = [
+const UPDATES: [&str; 16] = [
     "begin_upload",
     "put_chunk",
     "commit",
@@ -17,6 +17,7 @@ const UPDATES: [&str; 15] = [
     "delete_model",
     "classify",
     "infer",
+    "profile",
     "put_input",
     "delete_input",
     "start_classify",

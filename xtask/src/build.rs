@@ -59,6 +59,16 @@ fn wasm_folder() -> Result<PathBuf, String> {
     Ok(folder)
 }
 
+/// Builds the canister of plain tract that the engine is compared with, and returns its module.
+pub fn baseline() -> Result<PathBuf, String> {
+    ensure_wasm_target()?;
+    let folder = target_dir().join("baseline");
+    // A workspace of its own below this one, so cargo reads the same configuration.
+    let mut build = cargo(&["build", "--locked", "--release", "--target", WASM_TARGET]);
+    run(build.current_dir(root().join("benches/baseline")).env("CARGO_TARGET_DIR", &folder))?;
+    Ok(folder.join(WASM_TARGET).join("release/tract_baseline.wasm"))
+}
+
 /// The canister's build command, with further arguments: the same source gives the same bytes in every folder.
 fn cargo_wasm(arguments: &[&str]) -> Result<Command, String> {
     // Fetched first: the flags below name the folders that the sources are in.

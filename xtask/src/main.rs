@@ -17,8 +17,12 @@ cargo xtask COMMAND
                              EfficientNet-Lite0, classify a photo and print what each step cost;
                              --keep leaves the network running until Ctrl-C
   test [FILTER]              build what the tests need and run all of them
-  bench [--check]            measure instructions per inference and write benches/RESULTS.md;
-                             --check compares with the committed figures instead and fails on a regression
+  bench [--check] [--quick] [--file NAME=MODEL.onnx]
+                             measure instructions per load and inference and write benches/RESULTS.md;
+                             --check compares with the committed figures instead and fails on a regression;
+                             --quick takes the models of the tests only, --file one that no recipe fetches
+  bench-baseline [--file NAME=MODEL.onnx]
+                             measure plain tract on the same models and write benches/baseline.json
   canbench [--persist]       run canbench over the canister's steps and compare with benches/canbench_results.yml;
                              --persist writes that file instead
   test-kernels               compare the bodies of all kernels inside Wasm, with simd128 and without, and check
@@ -40,6 +44,7 @@ fn main() -> ExitCode {
         Some((&"demo", rest)) => demo::demo(rest),
         Some((&"test", rest)) => test::test(rest),
         Some((&"bench", rest)) => test::bench(rest),
+        Some((&"bench-baseline", rest)) => test::bench_baseline(rest),
         Some((&"canbench", rest)) => canbench::run_benchmarks(rest),
         Some((&"build-canbench", [])) => canbench::build(),
         Some((&"test-kernels", [])) => kernels::test_alone(),

@@ -15,7 +15,7 @@ pub fn test(arguments: &[&str]) -> Result<(), String> {
     let binaries = target_dir().join("debug");
     kernels::test(&binaries.join("replica"))?;
     let canister = build::canister()?;
-    for model in ["efficientnet-lite0", "magika"] {
+    for model in ["efficientnet-lite0", "efficientnet-lite0-int8", "magika", "minilm-l6-int8"] {
         run(Command::new(binaries.join("model-uploader")).current_dir(root()).args(["fetch", model]))?;
     }
     let mut tests = cargo(&["test", "--locked", "--workspace"]);
@@ -57,6 +57,17 @@ fn passed_tests(line: &str) -> Option<u64> {
 
 /// Measures what an inference costs, or checks it against the committed figures.
 pub fn bench(arguments: &[&str]) -> Result<(), String> {
+    run_bench(arguments)
+}
+
+/// Measures what plain tract takes for the same: it does not change unless its version does.
+pub fn bench_baseline(arguments: &[&str]) -> Result<(), String> {
+    let module = build::baseline()?;
+    let module = module.to_str().ok_or("the target folder's path is not UTF-8")?;
+    run_bench(&[&["--baseline", module], arguments].concat())
+}
+
+fn run_bench(arguments: &[&str]) -> Result<(), String> {
     let binaries = build::binaries()?;
     let canister = build::canister()?;
     run(Command::new(binaries.join("bench"))

@@ -1,6 +1,6 @@
 //! Jobs: work that outgrows a message.
 
-use crate::{Classification, Cost, Error, InferResponse, ModelRef};
+use crate::{Classification, Cost, Error, InferResponse, ModelRef, Profile};
 use candid::CandidType;
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +13,8 @@ pub enum JobResult {
     Classify(Classification),
     #[serde(rename = "infer")]
     Infer(InferResponse),
+    #[serde(rename = "profile")]
+    Profile(Profile),
 }
 
 #[derive(CandidType, Serialize, Deserialize, Clone, Debug, PartialEq)]

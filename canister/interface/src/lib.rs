@@ -7,6 +7,7 @@ mod error;
 mod inference;
 mod job;
 mod model;
+mod profile;
 mod settings;
 
 pub use error::Error;
@@ -19,6 +20,7 @@ pub use model::{
     ChannelOrder, ChunkReceipt, FileManifest, Layout, Manifest, MissingChunks, ModelInfo, ModelRef, ModelState,
     Preprocessing, PutChunk, Resize, Task, UploadStatus,
 };
+pub use profile::{NodeProfile, OperatorProfile, Profile, ProfileRequest};
 pub use settings::{Health, HeapPolicy, InferenceAccess, InitArgs, Settings, SettingsPatch};
 
 /// Largest chunk of a file that [`PutChunk`] takes, in bytes: a 2 MiB ingress message less its envelope.

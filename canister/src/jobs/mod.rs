@@ -23,8 +23,8 @@ use crate::health;
 use crate::inference::{Answer, Limits, Request, Run};
 use crate::inputs;
 use crate::limits::{
-    CALLBACK_INSTRUCTIONS, IMAGE_INSTRUCTIONS_MAX, JOBS_PENDING_MAX, MESSAGE_END_INSTRUCTIONS, REPLY_DATA_BYTES_MAX,
-    REPLY_INSTRUCTIONS, REPLY_INSTRUCTIONS_PER_BYTE,
+    CALLBACK_INSTRUCTIONS, IMAGE_INSTRUCTIONS_MAX, JOBS_PENDING_MAX, MESSAGE_END_INSTRUCTIONS, PROFILE_NODE_BYTES,
+    REPLY_DATA_BYTES_MAX, REPLY_INSTRUCTIONS, REPLY_INSTRUCTIONS_PER_BYTE,
 };
 use crate::runtime;
 use crate::settings;
@@ -36,7 +36,8 @@ use crate::tensors;
 use candid::Principal;
 use driver::Waited;
 use onnx_canister_interface::{
-    Classification, Cost, Error, IMAGE_PIXELS_MAX, InferResponse, JobInfo, JobResult, JobState, OutputPage, ReadOutput,
+    Classification, Cost, Error, IMAGE_PIXELS_MAX, InferResponse, JobInfo, JobResult, JobState, OutputPage, Profile,
+    ReadOutput,
 };
 use pending::Pending;
 use record::{JobRecord, StoredState};
@@ -382,6 +383,7 @@ fn finished(id: JobId) -> Result<JobResult, Error> {
 fn result(key: &ModelKey, answer: Answer, cost: Cost) -> JobResult {
     match answer {
         Answer::Classify(labels) => JobResult::Classify(Classification { labels, model: key.to_ref(), cost }),
+        Answer::Profile(profile) => JobResult::Profile(Profile { cost, ..profile }),
         Answer::Infer(outputs) => {
             let outputs = outputs
                 .into_iter()
@@ -401,7 +403,8 @@ fn result(key: &ModelKey, answer: Answer, cost: Cost) -> JobResult {
 
 fn reply_bytes(answer: &Answer) -> u64 {
     match answer {
-        Answer::Classify(_) => 0,
+        // A profile's limits keep it below what a reply holds.
+        Answer::Classify(_) | Answer::Profile(_) => 0,
         Answer::Infer(outputs) => outputs.iter().map(|(_, tensor)| tensor.bytes().len() as u64).sum(),
     }
 }
@@ -416,6 +419,10 @@ pub fn with_reply_cost(mut result: JobResult) -> JobResult {
         JobResult::Infer(response) => {
             let bytes = response.outputs.iter().map(|page| page.data.len() as u64 + 64).sum();
             (&mut response.cost, bytes)
+        }
+        JobResult::Profile(profile) => {
+            let bytes = (profile.nodes.len() + profile.operators.len()) as u64 * PROFILE_NODE_BYTES;
+            (&mut profile.cost, bytes)
         }
     };
     cost.instructions += runtime::instructions() + REPLY_INSTRUCTIONS + REPLY_INSTRUCTIONS_PER_BYTE * bytes;

@@ -11,7 +11,7 @@ use crate::store::manifest::invalid;
 use crate::tensors;
 use candid::Principal;
 use onnx_canister_interface::{
-    Classification, Cost, ElementType, Error, InferResponse, JobInfo, JobResult, JobState, Label, OutputPage,
+    Classification, Cost, ElementType, Error, InferResponse, JobInfo, JobResult, JobState, Label, OutputPage, Profile,
 };
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -40,6 +40,8 @@ pub enum StoredState {
     Interrupted,
     Classified(Vec<Label>),
     Inferred(Vec<StoredOutput>),
+    /// A [`Profile`] in Candid.
+    Profiled(Blob),
     /// An [`Error`] in Candid, whose numbers CBOR lacks.
     Failed(ByteBuf),
     Cancelled,
@@ -58,24 +60,30 @@ pub struct StoredOutput {
 impl JobRecord {
     /// Everything it owns in stable memory.
     pub fn blobs(&self) -> impl Iterator<Item = &Blob> {
-        let outputs = match &self.state {
-            StoredState::Inferred(outputs) => outputs.as_slice(),
-            _ => &[],
+        let (outputs, profile) = match &self.state {
+            StoredState::Inferred(outputs) => (outputs.as_slice(), None),
+            StoredState::Profiled(profile) => (&[][..], Some(profile)),
+            _ => (&[][..], None),
         };
-        outputs.iter().map(|output| &output.blob).chain(&self.request)
+        outputs.iter().map(|output| &output.blob).chain(profile).chain(&self.request)
     }
 }
 
 impl StoredState {
     pub fn failed(error: &Error) -> Self {
-        match candid::encode_one(error) {
-            Ok(bytes) => Self::Failed(ByteBuf::from(bytes)),
-            Err(failure) => runtime::trap(&format!("an error could not be encoded: {failure}")),
-        }
+        Self::Failed(ByteBuf::from(encode(error)))
     }
 
     pub fn is_finished(&self) -> bool {
         !matches!(self, Self::Queued | Self::Running { .. } | Self::Interrupted)
+    }
+}
+
+/// Candid of what is made here; of that none is that can't be encoded.
+fn encode<T: candid::CandidType>(value: &T) -> Vec<u8> {
+    match candid::encode_one(value) {
+        Ok(bytes) => bytes,
+        Err(failure) => runtime::trap(&format!("a job's result could not be encoded: {failure}")),
     }
 }
 
@@ -118,6 +126,9 @@ pub fn request(id: JobId, job: &JobRecord) -> Result<Request, Error> {
 pub fn store_answer(answer: Answer) -> Result<StoredState, Error> {
     let outputs = match answer {
         Answer::Classify(labels) => return Ok(StoredState::Classified(labels)),
+        Answer::Profile(profile) => {
+            return Blob::store(&encode(&profile)).map(StoredState::Profiled);
+        }
         Answer::Infer(outputs) => outputs,
     };
     let bytes: u64 = outputs.iter().map(|(_, tensor)| tensor.bytes().len() as u64).sum();
@@ -182,6 +193,13 @@ pub fn info(id: JobId, job: JobRecord) -> Result<JobInfo, Error> {
         StoredState::Inferred(outputs) => {
             let (outputs, cost) = (first_pages(id, &outputs)?, job.cost.clone());
             JobState::Done(Box::new(JobResult::Infer(InferResponse { outputs, job: Some(id), cost })))
+        }
+        StoredState::Profiled(blob) => {
+            let place = || format!("the profile of job {id}");
+            let bytes = blob.read().map_err(|damage| damage.error(place()))?;
+            let profile: Profile =
+                candid::decode_one(&bytes).map_err(|error| damage::error(place(), error.to_string()))?;
+            JobState::Done(Box::new(JobResult::Profile(Profile { cost: job.cost.clone(), ..profile })))
         }
         StoredState::Failed(bytes) => JobState::Failed(decode_error(&bytes)),
         StoredState::Cancelled => JobState::Cancelled,

@@ -9,7 +9,8 @@ use crate::settings;
 use crate::testing::{chain_request, f32_tensor, infer, life, make_chain, make_ready, manifest, model, onnx, start};
 use onnx_canister_interface::{
     ChannelOrder, Classification, ClassifyInput, ClassifyRequest, ElementType, Error, InferRequest, InferResponse,
-    InputSource, JobResult, Layout, Preprocessing, ReadOutput, Resize, SettingsPatch, StagedInput, Task, Tensor,
+    InputSource, JobResult, Layout, Preprocessing, Profile, ProfileRequest, ReadOutput, Resize, SettingsPatch,
+    StagedInput, Task, Tensor,
 };
 use serde_bytes::{ByteBuf, Bytes};
 
@@ -309,5 +310,37 @@ fn outputs_beyond_a_reply_are_read_in_pages() {
         request.outputs = Some(vec!["z".into()]);
         let chosen = infer(request).expect("it is kept as a job");
         assert_eq!((chosen.outputs.len(), chosen.outputs[0].name.as_str()), (1, "z"));
+    });
+}
+
+fn profile() -> Result<Profile, Error> {
+    fake::begin_message();
+    let request = Request::Profile(ProfileRequest::Infer(chain_request("m")));
+    match fake::block_on(jobs::run(crate::runtime::caller(), request)).map(jobs::with_reply_cost)? {
+        JobResult::Profile(profile) => Ok(profile),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_profile_tells_of_every_node_in_one_message_and_in_many() {
+    life(|| {
+        make_chain("m", 6);
+        let whole = profile().expect("it runs");
+        assert!(whole.nodes.len() > 1 && whole.nodes.iter().all(|node| node.instructions > 0), "{whole:?}");
+        let sum = |nodes: &[onnx_canister_interface::NodeProfile]| nodes.iter().map(|n| n.instructions).sum::<u64>();
+        assert_eq!(whole.operators.iter().map(|operator| operator.instructions).sum::<u64>(), sum(&whole.nodes));
+        assert!(sum(&whole.nodes) <= whole.cost.instructions);
+        assert_eq!((whole.cost.messages, whole.model.version), (1, Some(1)));
+
+        settings::update(SettingsPatch { message_budget: Some(1), ..SettingsPatch::default() }).expect("in range");
+        let cut = profile().expect("it runs");
+        assert!(cut.cost.messages > 1);
+        let names = |profile: &Profile| profile.nodes.iter().map(|node| node.node.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&cut), names(&whole));
+
+        let request = Request::Profile(ProfileRequest::Infer(chain_request("nobody")));
+        let unknown = fake::block_on(jobs::run(crate::runtime::caller(), request));
+        assert!(matches!(unknown, Err(Error::ModelNotFound { .. })), "{unknown:?}");
     });
 }

@@ -2,10 +2,12 @@
 
 use super::dims::Dim;
 use super::opaque::Quantization;
+use super::opaque_integer::MatMulNBits;
 use super::{Dequantized, Graph, Node, Source, Value, ValueId};
 use crate::EngineError;
 use crate::error::tract;
 use crate::ops::quantize::Grid;
+use crate::ops::quantize8::{Centre, Uncentre};
 use crate::ops::{self, Op};
 use tract_onnx::prelude::{DatumType, IntoArcTensor, IntoTValue, TVec};
 use tract_onnx::tract_core::internal::{InletId, OutletId, TypedFact, TypedModel, TypedNode};
@@ -60,8 +62,15 @@ pub(crate) fn import(model: &TypedModel, inputs: usize) -> Result<Graph, EngineE
             continue;
         }
         let mut lowering = Lowering { graph: &mut graph, model, node, inputs };
+        if let Some(outputs) = lowering.lower_several() {
+            values[id] = outputs;
+            continue;
+        }
         values[id] = match lowering.lower() {
             Some(value) => vec![value],
+            None if node.op_is::<MatMulNBits>() => {
+                return Err(EngineError::invalid(&*node.name, "its weights are computed"));
+            }
             None => lowering.keep(),
         };
     }
@@ -110,6 +119,13 @@ pub(crate) struct Lowering<'a> {
 }
 
 impl Lowering<'_> {
+    /// A node of several outputs as nodes of ours, one for each.
+    fn lower_several(&mut self) -> Option<Vec<ValueId>> {
+        let is_dynamic = self.node.op.name() == "DynamicQuantizeLinearU8";
+        let is_weight = self.inputs.iter().all(|input| self.graph.values[*input].is_weight);
+        if is_dynamic && !is_weight { ops::dynamic_quantize::lower(self) } else { None }
+    }
+
     /// The node as one of ours; `None` when tract's operator has to do it.
     fn lower(&mut self) -> Option<ValueId> {
         let node = self.node;
@@ -143,7 +159,16 @@ impl Lowering<'_> {
             return ops::gather::lower(self, op);
         }
         if let Some(op) = node.op_as::<Quantization>() {
-            return self.quantization(op);
+            return self.quantization(op).or_else(|| ops::quantize8::lower(self, op));
+        }
+        if let Some(op) = node.op_as::<MatMulNBits>() {
+            return ops::nbits::lower(self, op);
+        }
+        if let Some(op) = node.op_as::<EinSum>().filter(|op| op.q_params.is_some()) {
+            return ops::integer::lower_product(self, op);
+        }
+        if let Some(op) = node.op_as::<Conv>().filter(|op| op.q_params.is_some()) {
+            return ops::integer::lower_conv(self, op);
         }
         let plain = |value: &ValueId| {
             let datum_type = self.graph.values[*value].datum_type;
@@ -272,6 +297,9 @@ impl Lowering<'_> {
         let grid = self.grid(self.node, op)?;
         let dims = self.output_dims();
         if op.quantizes {
+            if self.graph.values[x].datum_type != DatumType::F32 {
+                return None;
+            }
             let outlet = OutletId::new(self.node.id, 0);
             let users = &self.node.outputs[0].successors;
             let is_undone = |user: &InletId| {
@@ -281,18 +309,30 @@ impl Lowering<'_> {
                         .op_as::<Quantization>()
                         .is_some_and(|op| !op.quantizes && self.grid(user_node, op) == Some(grid))
             };
-            if self.graph.values[x].datum_type != DatumType::F32
-                || self.model.outputs.contains(&outlet)
-                || !users.iter().all(is_undone)
-            {
-                return None;
-            }
+            let is_seen = self.model.outputs.contains(&outlet) || !users.iter().all(is_undone);
             let quantize = Op::Quantize(ops::quantize::Quantize(grid));
-            return Some(self.graph.add_node(&self.node.name, quantize, vec![x], DatumType::I16, dims));
+            let centred = self.graph.add_node(&self.node.name, quantize, vec![x], DatumType::I16, dims.clone());
+            if !is_seen {
+                return Some(centred);
+            }
+            let datum_type = self.node.outputs[0].fact.datum_type;
+            let uncentre = Op::Uncentre(Uncentre(Centre::of(grid, datum_type)));
+            return Some(self.graph.add_node(&self.node.name, uncentre, vec![centred], datum_type, dims));
         }
-        let (_, producer) = self.graph.producer(x)?;
-        let is_centred = matches!(producer.op, Op::Quantize(_));
-        is_centred.then(|| self.emit(Op::Dequantize(ops::quantize::Dequantize(grid)), vec![x], dims))
+        let dequantize = Op::Dequantize(ops::quantize::Dequantize(grid));
+        let producer = self.graph.producer(x).map(|(_, node)| (&node.op, node.inputs[0]));
+        let centred = match (producer, self.graph.values[x].datum_type) {
+            (Some((Op::Quantize(_), _)), _) => x,
+            (Some((Op::Uncentre(uncentre), centred)), datum_type) if uncentre.0 == Centre::of(grid, datum_type) => {
+                centred
+            }
+            (_, datum_type @ (DatumType::U8 | DatumType::I8)) => {
+                let centre = Op::Centre(Centre::of(grid, datum_type));
+                self.graph.add_node(&self.node.name, centre, vec![x], DatumType::I16, dims.clone())
+            }
+            _ => return None,
+        };
+        Some(self.emit(dequantize, vec![centred], dims))
     }
 
     /// The 8-bit grid of a quantisation with one constant scale.

@@ -13,7 +13,10 @@ use std::sync::Arc;
 
 /// Brings every convolution and pooling, and what can go with them, to channels last.
 pub(crate) fn channels_last(graph: &mut Graph) {
-    let has_window = |node: &Node| matches!(node.op, Op::Conv(_) | Op::Pool(_) | Op::QConv(_));
+    let has_window = |node: &Node| match &node.op {
+        Op::IntegerProduct(product) => product.window.is_some(),
+        op => matches!(op, Op::Conv(_) | Op::Pool(_) | Op::QConv(_)),
+    };
     if !graph.nodes.iter().flatten().any(has_window) {
         return;
     }
@@ -158,8 +161,11 @@ impl Layout<'_> {
             }
             Op::Pool(_) | Op::QMean(_) => return self.push_as_twin(node, &[0]),
             Op::QConv(conv) if conv.window.is_some() => return self.push_as_twin(node, &[0]),
+            Op::IntegerProduct(op) if op.window.is_some() => return self.push_as_twin(node, &[0]),
             Op::QAdd(_) if is_last => return self.push_as_twin(node, &[0, 1]),
-            Op::Quantize(_) | Op::Dequantize(_) if is_last => return self.push_as_twin(node, &[0]),
+            Op::Quantize(_) | Op::Dequantize(_) | Op::Centre(_) | Op::Uncentre(_) if is_last => {
+                return self.push_as_twin(node, &[0]);
+            }
             Op::Pointwise(_) if is_last => {
                 let inputs: Vec<usize> = (0..node.inputs.len()).collect();
                 return self.push_as_twin(node, &inputs);

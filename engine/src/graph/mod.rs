@@ -10,16 +10,19 @@ pub(crate) mod dims;
 pub(crate) mod fuse;
 pub(crate) mod import;
 mod integer;
+pub(crate) mod integer_weights;
 pub(crate) mod layout;
 mod norm;
 pub(crate) mod opaque;
+pub(crate) mod opaque_integer;
 mod pattern;
+pub(crate) mod qlinear;
 mod typing;
 pub(crate) mod weights;
 
 use crate::error::tract;
-use crate::ops::Op;
-use crate::{EngineError, onnx};
+use crate::ops::{Op, nbits};
+use crate::{EngineError, LoadOptions, onnx};
 use dims::{Dim, DimTable};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,15 +31,16 @@ use tract_onnx::tract_core::internal::{TDim, TypedModel};
 
 /// Types a decoded graph, with free sizes as symbols and its weights as inputs, and lowers it. Fails when tract can't type
 /// it so, or when a size depends on values.
-pub(crate) fn lower(decoded: &mut onnx::Graph, without_fusion: bool) -> Result<(Graph, Arc<TypedModel>), EngineError> {
+pub(crate) fn lower(decoded: &mut onnx::Graph, options: LoadOptions) -> Result<(Graph, Arc<TypedModel>), EngineError> {
     const PLACE: &str = "reading the graph";
     decoded.set_sizes(&onnx::Sizes::Any);
+    qlinear::rewrite(&mut decoded.proto);
     let onnx = opaque::onnx();
     let model = tract(PLACE, onnx.model_for_proto_model(&decoded.proto))?;
     let model = tract("finding types and shapes", typing::into_typed(model))?;
     let mut graph = import::import(&model, decoded.inputs.len())?;
     graph.dims.check(&model, decoded.inputs.len())?;
-    if !without_fusion {
+    if !options.without_fusion {
         norm::fuse(&mut graph);
         activation::fuse(&mut graph);
         attention::fuse(&mut graph);
@@ -44,6 +48,8 @@ pub(crate) fn lower(decoded: &mut onnx::Graph, without_fusion: bool) -> Result<(
         fuse::fuse(&mut graph);
     }
     integer::to_integers(&mut graph);
+    integer_weights::keep_int8(&mut graph, &model, options.quantize_int8);
+    nbits::settle_widening(&mut graph, options.widen_int4_bytes_max);
     layout::channels_last(&mut graph);
     Ok((graph, Arc::new(model)))
 }

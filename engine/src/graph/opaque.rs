@@ -24,6 +24,7 @@ pub(super) fn onnx() -> tract_onnx::Onnx {
     let mut onnx = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
     onnx.op_register.insert("QuantizeLinear", |context, node| quantization(context, node, true));
     onnx.op_register.insert("DequantizeLinear", |context, node| quantization(context, node, false));
+    onnx.op_register.insert("MatMulNBits", super::opaque_integer::mat_mul_n_bits);
     onnx
 }
 

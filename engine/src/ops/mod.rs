@@ -10,22 +10,30 @@ pub(crate) mod cast;
 pub(crate) mod concat;
 pub(crate) mod conv;
 pub(crate) mod copy;
+pub(crate) mod dynamic_quantize;
 pub(crate) mod gather;
 pub(crate) mod gather_nd;
+pub(crate) mod integer;
 pub(crate) mod matmul;
+pub(crate) mod nbits;
 pub(crate) mod norm;
 pub(crate) mod numbers;
 mod part;
 pub(crate) mod pointwise;
 pub(crate) mod pool;
 pub(crate) mod qconv;
+pub(crate) mod qgather;
+pub(crate) mod qmatmul;
 pub(crate) mod qpointwise;
 pub(crate) mod quantize;
+pub(crate) mod quantize8;
 pub(crate) mod reduce;
 pub(crate) mod rotary;
 pub(crate) mod scan;
 pub(crate) mod select;
 pub(crate) mod softmax;
+#[cfg(test)]
+mod testing;
 pub(crate) mod typed;
 pub(crate) mod window;
 
@@ -51,11 +59,19 @@ pub(crate) enum Op {
     Move(copy::Move),
     Norm(norm::Norm),
     Numbers(numbers::Numbers),
+    Centre(quantize8::Centre),
+    DynamicParameter(dynamic_quantize::DynamicParameter),
+    DynamicQuantize(dynamic_quantize::DynamicQuantize),
+    IntegerProduct(integer::IntegerProduct),
+    Linear(quantize8::Linear),
+    NBits(nbits::NBits),
     Pointwise(pointwise::Pointwise),
     Pool(pool::Pool),
     Dequantize(quantize::Dequantize),
     QAdd(qpointwise::QAdd),
     QConv(qconv::QConv),
+    QGather(qgather::QGather),
+    QMatMul(qmatmul::QMatMul),
     QMean(qpointwise::QMean),
     Quantize(quantize::Quantize),
     Range(numbers::Range),
@@ -68,6 +84,7 @@ pub(crate) enum Op {
     Typed(typed::Typed),
     /// tract's own operator: the typed model's node of that id.
     Tract(usize),
+    Uncentre(quantize8::Uncentre),
 }
 
 /// The shapes of a step's values.
@@ -172,8 +189,13 @@ impl Op {
             Op::MatMul(matmul) if matmul.batch > 0 => &[],
             Op::MatMul(matmul) if matmul.has_bias => &[1, 2],
             Op::MatMul(_) => &[1],
+            Op::IntegerProduct(_) => &[1, 3],
+            Op::NBits(_) => &[1, 2, 3, 4],
             Op::QConv(_) => &[1, 2],
             Op::Norm(_) => &[1, 2],
+            Op::QGather(_) => &[0],
+            Op::QMatMul(op) if op.matmul.has_bias => &[1, 2],
+            Op::QMatMul(_) => &[1],
             _ => &[],
         };
         let is_weight = |index: &usize| node.inputs.get(*index).is_some_and(|input| graph.values[*input].is_weight);
@@ -211,11 +233,19 @@ impl Op {
             Op::Move(op) => Box::new(op.clone()),
             Op::Norm(op) => op.pack(graph, node, weights)?,
             Op::Numbers(op) => Box::new(op.clone()),
+            Op::Centre(op) => Box::new(op.clone()),
+            Op::DynamicParameter(op) => Box::new(op.clone()),
+            Op::DynamicQuantize(op) => Box::new(op.clone()),
+            Op::IntegerProduct(op) => op.pack(graph, node, weights)?,
+            Op::Linear(op) => Box::new(op.clone()),
+            Op::NBits(op) => op.pack(graph, node, weights)?,
             Op::Pointwise(pointwise) => Box::new(pointwise.clone()),
             Op::Pool(pool) => Box::new(pool.clone()),
             Op::Dequantize(op) => Box::new(op.clone()),
             Op::QAdd(op) => Box::new(op.clone()),
             Op::QConv(op) => op.pack(graph, node, weights)?,
+            Op::QGather(op) => op.pack(graph, node, weights)?,
+            Op::QMatMul(op) => op.pack(graph, node, weights)?,
             Op::QMean(op) => Box::new(op.clone()),
             Op::Quantize(op) => Box::new(op.clone()),
             Op::Range(op) => Box::new(op.clone()),
@@ -224,6 +254,7 @@ impl Op {
             Op::Select(op) => Box::new(op.clone()),
             Op::Softmax(softmax) => Box::new(softmax.clone()),
             Op::Typed(op) => Box::new(op.clone()),
+            Op::Uncentre(op) => Box::new(op.clone()),
             Op::Reshape | Op::Tract(_) => {
                 return Err(EngineError::invalid(&*node.name, "it is not an operator of a plan"));
             }

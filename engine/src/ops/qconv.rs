@@ -2,10 +2,11 @@
 
 use super::quantize::Grid;
 use super::window::Windowed;
-use super::{CALL_INSTRUCTIONS, Call, Operator, Shapes};
+use super::{CALL_INSTRUCTIONS, Call, Op, Operator, Shapes};
 use crate::EngineError;
+use crate::graph::opaque::Quantization;
 use crate::graph::weights::Weights;
-use crate::graph::{Dequantized, Graph, Node};
+use crate::graph::{Dequantized, Graph, Node, ValueId};
 use onnx_kernels::int8::{self, Activations, Output, Requantise, Source, Tile};
 use onnx_kernels::qconv::{self, DepthwiseWeights};
 use onnx_kernels::window::Window;
@@ -61,10 +62,15 @@ impl QConv {
             (0..n).map(|channel| self.input_scale * scale_of(channel) / self.output.scale).collect();
         let bias = match self.has_bias {
             true => {
-                let bias = weights.f32(graph, node.inputs[2])?;
-                let steps = bias.iter().enumerate();
-                let steps = steps.map(|(channel, bias)| bias / (self.input_scale * scale_of(channel)));
-                Some(steps.map(|step| step.round_ties_even() as i32).collect())
+                let unit = |channel: usize| self.input_scale * scale_of(channel);
+                Some(match stored_steps(graph, weights, node.inputs[2], unit)? {
+                    Some(steps) => steps,
+                    None => {
+                        let bias = weights.f32(graph, node.inputs[2])?;
+                        let steps = bias.iter().enumerate().map(|(channel, bias)| bias / unit(channel));
+                        steps.map(|step| step.round_ties_even() as i32).collect()
+                    }
+                })
             }
             false => None,
         };
@@ -109,6 +115,27 @@ impl QConv {
         };
         Ok(Box::new(PackedQConv { conv: self.clone(), k, body, multipliers, bias }))
     }
+}
+
+/// The integers of a bias that the file has as integers in these units.
+fn stored_steps(
+    graph: &Graph,
+    weights: &Weights<'_>,
+    bias: ValueId,
+    unit: impl Fn(usize) -> f32,
+) -> Result<Option<Vec<i32>>, EngineError> {
+    let Some((_, node)) = graph.producer(bias) else { return Ok(None) };
+    let Op::Tract(id) = node.op else { return Ok(None) };
+    let is_dequantized = weights.model.node(id).op_as::<Quantization>().is_some_and(|op| !op.quantizes);
+    let &[steps, scale] = node.inputs.as_slice() else { return Ok(None) };
+    if !is_dequantized || graph.values[steps].datum_type != DatumType::I32 {
+        return Ok(None);
+    }
+    let (steps, scales) = (weights.tensor(graph, steps)?, weights.f32(graph, scale)?);
+    let steps: &[i32] = bytemuck::cast_slice(steps.as_bytes());
+    let scale_of = |channel: usize| if scales.len() == 1 { Some(&scales[0]) } else { scales.get(channel) };
+    let agrees = (0..steps.len()).all(|channel| scale_of(channel) == Some(&unit(channel)));
+    Ok(agrees.then(|| steps.to_vec()))
 }
 
 struct PackedQConv {

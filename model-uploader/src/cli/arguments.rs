@@ -108,6 +108,23 @@ pub enum Command {
         #[command(flatten)]
         how: How,
     },
+    /// Run a model and show what each operator and node took
+    Profile {
+        /// Name of the model
+        model: String,
+        /// A PNG or JPEG image, or the input tensor as .npy; for other models give --input
+        #[arg(required_unless_present = "inputs", conflicts_with = "inputs")]
+        subject: Option<PathBuf>,
+        /// An input, as for infer
+        #[arg(long = "input", short, value_name = "NAME=FILE")]
+        inputs: Vec<String>,
+        /// Nodes to print, the dearest first
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        top: usize,
+        /// Version [default: the active one]
+        #[arg(long, value_name = "N")]
+        version: Option<u32>,
+    },
     /// List all models and their versions
     List,
     /// Show a model's versions: state, inputs, outputs, sizes

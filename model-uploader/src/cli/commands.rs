@@ -26,6 +26,9 @@ pub async fn run(arguments: Arguments, output: &Output) -> Result<()> {
         Command::Classify { model, input, top, how } => {
             run_commands::classify(global, &model, &input, top, &how, output).await
         }
+        Command::Profile { model, subject, inputs, top, version } => {
+            run_commands::profile(global, &model, subject.as_deref(), &inputs, top, version, output).await
+        }
         Command::Infer { model, inputs, outputs, output_dir, how } => {
             run_commands::infer(global, &model, &inputs, outputs, output_dir.as_deref(), &how, output).await
         }

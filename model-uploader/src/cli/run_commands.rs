@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use model_uploader::error::usage;
 use model_uploader::prices::grouped;
 use model_uploader::tensor_file::{encode_npy, parse_input, read_npy, shape_text, type_name};
-use model_uploader::{Answer, Subject, model_ref};
-use onnx_canister_interface::{ElementType, OutputPage, Tensor};
+use model_uploader::{Answer, ProfileInput, Subject, model_ref};
+use onnx_canister_interface::{ElementType, NodeProfile, OutputPage, Profile, Tensor};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Instant;
@@ -17,11 +17,7 @@ use std::time::Instant;
 const SHOWN_ELEMENTS: usize = 8;
 
 pub async fn classify(global: &Global, model: &str, input: &Path, top: u32, how: &How, output: &Output) -> Result<()> {
-    let subject = if input.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npy")) {
-        Subject::Tensor(read_npy(input)?)
-    } else {
-        Subject::Image(std::fs::read(input).with_context(|| input.display().to_string())?)
-    };
+    let subject = read_subject(input)?;
     let connection = open(global, output).await?;
     let start = Instant::now();
     let spinner = output.spinner(format!("classifying {}", input.display()));
@@ -55,10 +51,7 @@ pub async fn infer(
     how: &How,
     output: &Output,
 ) -> Result<()> {
-    let inputs = inputs
-        .iter()
-        .map(|text| parse_input(text).map_err(|error| usage(format!("--input {text}: {error:#}"))))
-        .collect::<Result<Vec<_>>>()?;
+    let inputs = read_inputs(inputs)?;
     let outputs = (!outputs.is_empty()).then_some(outputs);
     let connection = open(global, output).await?;
     let start = Instant::now();
@@ -89,6 +82,91 @@ pub async fn infer(
     text.push_str(&cost_text(&answer, seconds));
     output.result(&json!({ "outputs": values, "cost": cost_json(&answer, seconds) }), &text);
     Ok(())
+}
+
+pub async fn profile(
+    global: &Global,
+    model: &str,
+    subject: Option<&Path>,
+    inputs: &[String],
+    top: usize,
+    version: Option<u32>,
+    output: &Output,
+) -> Result<()> {
+    let input = match subject {
+        Some(subject) => ProfileInput::Subject(read_subject(subject)?),
+        None => ProfileInput::Tensors(read_inputs(inputs)?),
+    };
+    let connection = open(global, output).await?;
+    let start = Instant::now();
+    let spinner = output.spinner(format!("profiling {model}"));
+    let answer = model_uploader::profile(&connection.client, model_ref(model, version), input).await?;
+    drop(spinner);
+    let seconds = start.elapsed().as_secs_f64();
+    let mut text = profile_text(&answer.answer, top);
+    text.push_str(&cost_text(&answer, seconds));
+    let value = json!({
+        "operators": answer.answer.operators,
+        "nodes": answer.answer.nodes,
+        "cost": cost_json(&answer, seconds),
+    });
+    output.result(&value, &text);
+    Ok(())
+}
+
+/// Two tables: all operators, and the dearest nodes.
+fn profile_text(profile: &Profile, top: usize) -> String {
+    if profile.operators.is_empty() {
+        return "tract runs this graph whole: there is nothing to tell of its nodes\n".to_string();
+    }
+    let per_product = |instructions: u64, products: u64| match products {
+        0 => String::new(),
+        products => format!("{:.2}", instructions as f64 / products as f64),
+    };
+    let mut text =
+        format!("{:<28} {:>6} {:>16} {:>16} {:>8}\n", "operator", "nodes", "instructions", "MACs", "per MAC");
+    for sum in &profile.operators {
+        text.push_str(&format!(
+            "{:<28} {:>6} {:>16} {:>16} {:>8}\n",
+            sum.operator,
+            sum.nodes,
+            grouped(sum.instructions),
+            grouped(sum.multiply_accumulates),
+            per_product(sum.instructions, sum.multiply_accumulates)
+        ));
+    }
+    let mut nodes: Vec<&NodeProfile> = profile.nodes.iter().collect();
+    nodes.sort_by_key(|node| std::cmp::Reverse(node.instructions));
+    text.push_str(&format!(
+        "\n{:<20} {:>14} {:>14} {:>8}  shapes and node\n",
+        "operator", "instructions", "MACs", "per MAC"
+    ));
+    for node in nodes.into_iter().take(top) {
+        let inputs: Vec<String> = node.input_shapes.iter().map(|shape| shape_text(shape)).collect();
+        text.push_str(&format!(
+            "{:<20} {:>14} {:>14} {:>8}  {} -> {}  {}\n",
+            node.operator,
+            grouped(node.instructions),
+            grouped(node.multiply_accumulates),
+            per_product(node.instructions, node.multiply_accumulates),
+            inputs.join(" "),
+            shape_text(&node.output_shape),
+            node.node
+        ));
+    }
+    text
+}
+
+/// An image, or a tensor if the file's name ends in .npy.
+fn read_subject(path: &Path) -> Result<Subject> {
+    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npy")) {
+        return Ok(Subject::Tensor(read_npy(path)?));
+    }
+    Ok(Subject::Image(std::fs::read(path).with_context(|| path.display().to_string())?))
+}
+
+fn read_inputs(inputs: &[String]) -> Result<Vec<(String, Tensor)>> {
+    inputs.iter().map(|text| parse_input(text).map_err(|error| usage(format!("--input {text}: {error:#}")))).collect()
 }
 
 fn write_output(folder: &Path, page: &OutputPage) -> Result<std::path::PathBuf> {
@@ -199,6 +277,37 @@ mod tests {
         // Examples of the format: one, the largest, the smallest subnormal, minus two, infinity.
         let halves = [0x3c00u16, 0x7bff, 0x0001, 0xc000, 0x7c00].map(f16_value);
         assert_eq!(halves, [1.0, 65504.0, 2f64.powi(-24), -2.0, f64::INFINITY]);
+    }
+
+    #[test]
+    fn a_profile_shows_all_operators_and_the_dearest_nodes() {
+        let node = |name: &str, instructions| NodeProfile {
+            node: name.to_string(),
+            operator: "MatMul".to_string(),
+            input_shapes: vec![vec![1, 64]],
+            output_shape: vec![1, 8],
+            multiply_accumulates: 512,
+            estimated_instructions: 1_000,
+            instructions,
+        };
+        let sum = onnx_canister_interface::OperatorProfile {
+            operator: "MatMul".to_string(),
+            nodes: 2,
+            multiply_accumulates: 1_024,
+            estimated_instructions: 2_000,
+            instructions: 2_048,
+        };
+        let mut profile = Profile {
+            model: model_ref("m", None),
+            operators: vec![sum],
+            nodes: vec![node("cheap", 512), node("dear", 1_536)],
+            cost: onnx_canister_interface::Cost::default(),
+        };
+        let text = profile_text(&profile, 1);
+        assert!(text.contains("2,048            1,024     2.00"), "{text}");
+        assert!(text.contains("3.00  1x64 -> 1x8  dear") && !text.contains("cheap"), "{text}");
+        profile.operators.clear();
+        assert!(profile_text(&profile, 1).contains("whole"));
     }
 
     #[test]

@@ -1,0 +1,134 @@
+//! Runs one piece of work on a network of its own and books what the network charged.
+//!
+//! Each model gets a fresh canister, so that its heap is what the model takes.
+
+use super::results::{Results, Row};
+use super::work::{Request, Work};
+use anyhow::{Result, bail};
+use end_to_end_tests::network::{Canister, Charges, Network};
+use end_to_end_tests::pocket::Model;
+use onnx_canister_interface::{
+    ChunkReceipt, Classification, Cost, Health, InferResponse, ModelInfo, ModelRef, ModelState, Profile,
+    ProfileRequest, UploadStatus,
+};
+use std::time::{Duration, Instant};
+
+struct Bench<'a> {
+    network: Network,
+    canister: Canister,
+    before: Charges,
+    results: &'a mut Results,
+}
+
+/// Uploads, commits, loads and asks.
+pub async fn measure(work: Work, results: &mut Results) -> Result<()> {
+    let network = Network::start(0)?;
+    let started = Instant::now();
+    let canister = Canister::deploy(&network.agent()?, None).await?;
+    let mut bench = Bench { network, canister, before: Charges::default(), results };
+    if bench.results.lacks("install") {
+        bench.note("install", started)?;
+    }
+    bench.before = bench.network.charges(bench.canister.id)?;
+    let (name, model) = (work.name, work.model);
+    let info = bench.upload(&name, &model).await?;
+    for (what, ask) in work.requests {
+        bench.ask(&format!("{name}: {what}"), ask(&info)).await?;
+    }
+    Ok(())
+}
+
+/// What the canister knows of a model once it is loaded.
+pub async fn info(work: &Work) -> Result<ModelInfo> {
+    let network = Network::start(0)?;
+    let canister = Canister::deploy(&network.agent()?, None).await?;
+    let before = network.charges(canister.id)?;
+    Bench { network, canister, before, results: &mut Results::default() }.upload(&work.name, &work.model).await
+}
+
+impl Bench<'_> {
+    /// Books what was charged since the last time under `name`.
+    fn note(&mut self, name: &str, started: Instant) -> Result<&mut Row> {
+        let wall = started.elapsed();
+        let now = self.network.charges(self.canister.id)?;
+        let charges = now.since(&self.before);
+        self.before = now;
+        eprintln!("{name}: {} instructions", charges.instructions);
+        Ok(self.results.add(name, charges, wall))
+    }
+
+    async fn upload(&mut self, name: &str, model: &Model) -> Result<ModelInfo> {
+        let started = Instant::now();
+        let status: UploadStatus = self.canister.update("begin_upload", model.manifest.clone()).await??;
+        for (file, bytes) in model.files.iter().enumerate() {
+            for (index, chunk) in bytes.chunks(model.manifest.chunk_size as usize).enumerate() {
+                let chunk = model.chunk(status.version, file as u32, index as u32, chunk);
+                let _: ChunkReceipt = self.canister.update("put_chunk", chunk).await??;
+            }
+        }
+        let model_bytes = model.files.iter().map(|file| file.len() as u64).sum();
+        self.note(&format!("{name}: upload"), started)?.bytes = Some(model_bytes);
+
+        let model = ModelRef { name: model.manifest.name.clone(), version: Some(status.version) };
+        let started = Instant::now();
+        let _: ModelInfo = self.canister.update("commit", model.clone()).await??;
+        self.wait(&model, &ModelState::Committed).await?;
+        self.note(&format!("{name}: commit (SHA-256)"), started)?.bytes = Some(model_bytes);
+
+        let started = Instant::now();
+        let _: ModelInfo = self.canister.update("load", model.clone()).await??;
+        let info = self.wait(&model, &ModelState::Ready).await?;
+        let health: Health = self.canister.query_plain("health").await?;
+        let row = self.note(&format!("{name}: load"), started)?;
+        row.bytes = Some(model_bytes);
+        row.heap_bytes = Some(health.heap_bytes);
+        Ok(info)
+    }
+
+    async fn wait(&self, model: &ModelRef, state: &ModelState) -> Result<ModelInfo> {
+        loop {
+            let info: ModelInfo = self.canister.query("model_info", model.clone()).await??;
+            if info.state == *state {
+                return Ok(info);
+            }
+            if let ModelState::Failed { reason } = info.state {
+                bail!("{}: {reason}", model.name);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Asks, and then asks again for the profile.
+    async fn ask(&mut self, name: &str, request: Request) -> Result<()> {
+        let started = Instant::now();
+        let cost: Cost = match &request {
+            Request::Classify(request) => {
+                let answer: Classification = self.canister.update("classify", request.clone()).await??;
+                answer.cost
+            }
+            Request::Infer(request) => {
+                let answer: InferResponse = self.canister.update("infer", request.clone()).await??;
+                answer.cost
+            }
+        };
+        self.note(name, started)?;
+        let request = match request {
+            Request::Classify(request) => ProfileRequest::Classify(request),
+            Request::Infer(request) => ProfileRequest::Infer(request),
+        };
+        let profile: Profile = self.canister.update("profile", request).await??;
+        let row = self.results.row(name);
+        row.decode_instructions = Some(cost.decode_instructions);
+        let sum =
+            |value: fn(&onnx_canister_interface::OperatorProfile) -> u64| profile.operators.iter().map(value).sum();
+        row.run_instructions = Some(sum(|operator| operator.instructions));
+        row.multiply_accumulates = Some(sum(|operator| operator.multiply_accumulates));
+        let is_tract = |name: &str| name.starts_with("tract ");
+        row.tract_nodes = match profile.operators.is_empty() {
+            true => None,
+            false => Some(profile.operators.iter().filter(|o| is_tract(&o.operator)).map(|o| o.nodes).sum()),
+        };
+        self.before = self.network.charges(self.canister.id)?;
+        Ok(())
+    }
+}
