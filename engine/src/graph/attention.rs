@@ -7,11 +7,13 @@ use crate::ops::attention::{Attention, Axes};
 use crate::ops::copy::Move;
 use crate::ops::matmul::MatMul;
 use crate::ops::rotary::Rotary;
+use crate::ops::select::Select;
 use crate::ops::typed::{Function, Typed};
 use crate::ops::{Op, concat};
 use onnx_kernels::pointwise::{Binary, Unary};
 use onnx_kernels::typed::Comparison;
-use tract_onnx::prelude::DatumType;
+use std::sync::Arc;
+use tract_onnx::prelude::{DatumType, Tensor};
 
 /// The order of axes that turns the one of [`Axes`] into the other.
 const HEADS_AND_POSITIONS: [usize; 4] = [0, 2, 1, 3];
@@ -233,6 +235,10 @@ fn fuse_attention(graph: &mut Graph, index: usize) -> Option<()> {
         }
         (scores, mask) = (product, Some(added));
     }
+    let hidden = hidden(graph, scores).filter(|_| mask.is_none() && factor == 1.0);
+    if let Some(hidden) = &hidden {
+        scores = hidden.scores;
+    }
     let (number, scores) = graph.unscaled(scores);
     factor *= number;
     let (by_keys, queries, keys) = product(graph, scores)?;
@@ -240,6 +246,7 @@ fn fuse_attention(graph: &mut Graph, index: usize) -> Option<()> {
     if product_shape[..3] != shape[..3]
         || !may_be_equal(product_shape[3], shape[3])
         || mask.is_some_and(|mask| !is_mask(graph, mask, product_shape))
+        || hidden.as_ref().is_some_and(|hidden| !broadcasts(graph.dims(hidden.condition), product_shape))
     {
         return None;
     }
@@ -262,6 +269,7 @@ fn fuse_attention(graph: &mut Graph, index: usize) -> Option<()> {
         let result = output_of(graph, *user);
         result.is_some_and(|result| graph.transposed_from(result, &HEADS_AND_POSITIONS) == Some(output))
     });
+    let mask = mask.or_else(|| hidden.and_then(|hidden| hidden.mask(graph)));
     let op = Attention {
         scale: factor,
         has_mask: mask.is_some(),
@@ -282,11 +290,62 @@ fn fuse_attention(graph: &mut Graph, index: usize) -> Option<()> {
 /// Whether a value can be added to scores of this shape by the kernel.
 fn is_mask(graph: &Graph, value: ValueId, shape: &[Dim]) -> bool {
     let value = &graph.values[value];
+    value.datum_type == DatumType::F32 && broadcasts(&value.dims, shape)
+}
+
+/// Whether a value of four axes can be broadcast to scores of this shape.
+fn broadcasts(dims: &[Dim], shape: &[Dim]) -> bool {
     let broadcast = |(own, whole): (&Dim, &Dim)| own == whole || own.is_one();
-    value.datum_type == DatumType::F32
-        && value.dims.len() == 4
-        && (may_be_equal(value.dims[3], shape[3]) || value.dims[3].is_one())
-        && value.dims.iter().zip(&shape[..3]).all(broadcast)
+    dims.len() == 4
+        && (may_be_equal(dims[3], shape[3]) || dims[3].is_one())
+        && dims.iter().zip(&shape[..3]).all(broadcast)
+}
+
+/// Scores of which those that a condition does not let through have a number far below all others.
+struct Hidden {
+    /// The node that puts the number there.
+    index: usize,
+    scores: ValueId,
+    condition: ValueId,
+    number: ValueId,
+}
+
+/// Numbers of at most this have the weight 0 beside any score that a model computes.
+const FAR_BELOW: f32 = -1e4;
+
+fn hidden(graph: &Graph, value: ValueId) -> Option<Hidden> {
+    let (index, node) = graph.producer(value)?;
+    let (Op::Select(_), &[condition, scores, number]) = (&node.op, node.inputs.as_slice()) else { return None };
+    let is_far_below = graph.scalar(number).is_some_and(|number| number <= FAR_BELOW);
+    (is_far_below && graph.only_user(value).is_some()).then_some(Hidden { index, scores, condition, number })
+}
+
+impl Hidden {
+    /// A mask that is added instead: 0, or the number.
+    fn mask(&self, graph: &mut Graph) -> Option<ValueId> {
+        let number = graph.scalar(self.number)?;
+        // Mostly all layers have the same.
+        let is_same = |node: &&Node| {
+            let &[condition, zero, other] = node.inputs.as_slice() else { return false };
+            matches!(node.op, Op::Select(_))
+                && condition == self.condition
+                && graph.scalar(zero) == Some(0.0)
+                && graph.scalar(other) == Some(number)
+        };
+        if let Some(node) = graph.nodes[..self.index].iter().flatten().find(is_same) {
+            return node.outputs.first().copied();
+        }
+        let name = graph.nodes[self.index].as_ref()?.name.clone();
+        let zero = graph.add_constant(&name, Arc::new(Tensor::from(0f32)));
+        let number = graph.add_constant(&name, Arc::new(Tensor::from(number)));
+        let mut value = graph.values[self.condition].clone();
+        value.datum_type = DatumType::F32;
+        let mask = graph.add_value(value);
+        let op = Op::Select(Select { element_bytes: size_of::<f32>() });
+        let inputs = vec![self.condition, zero, number];
+        graph.replace(self.index, Node { name, op, inputs, outputs: vec![mask] });
+        Some(mask)
+    }
 }
 
 /// Whether sizes that a request settles may come to the same. The length of a mask has a name of its own in most files.

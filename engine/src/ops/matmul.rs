@@ -10,6 +10,7 @@ use onnx_kernels::gemm::{self, PackedMatrix, PackedRef};
 use onnx_kernels::matrix::{Clamp, Epilogue, MatrixMut, MatrixRef};
 use std::ops::Range;
 use std::sync::Arc;
+use tract_onnx::tract_core::ops::change_axes::AxisOp;
 use tract_onnx::tract_core::ops::einsum::EinSum;
 
 /// Inputs: A `[batch.., m.., k..]`, B `[batch.., k.., n..]` or with `b_transposed` `[batch.., n.., k..]`; then the bias
@@ -211,6 +212,17 @@ impl Operator for MatMul {
     }
 }
 
+/// The matrix that a weight is the transpose of: it is packed straight from the file, and is one with that of an embedding.
+fn before_turning(lowering: &Lowering<'_>, weight: ValueId) -> Option<ValueId> {
+    let graph = &lowering.graph;
+    let (_, node) = graph.producer(weight)?;
+    let Op::Tract(id) = node.op else { return None };
+    let turns = matches!(lowering.model.node(id).op_as::<AxisOp>()?, AxisOp::Move(0, 1) | AxisOp::Move(1, 0));
+    let source = *node.inputs.first()?;
+    let is_matrix = graph.values[weight].is_weight && graph.values[source].dims.len() == 2;
+    (turns && is_matrix).then_some(source)
+}
+
 /// `Einsum` of two values, brought to a product: axes that both inputs and the output have are batches, those of one
 /// input and the output its rows or columns, those of both inputs alone are summed over.
 pub(crate) fn lower(lowering: &mut Lowering<'_>, op: &EinSum) -> Option<ValueId> {
@@ -234,7 +246,12 @@ pub(crate) fn lower(lowering: &mut Lowering<'_>, op: &EinSum) -> Option<ValueId>
     }
     [&mut m, &mut n, &mut k].into_iter().for_each(|axes| axes.sort());
     batch.sort();
-    let (a, b) = (lowering.inputs[0], lowering.inputs[1]);
+    let (a, mut b) = (lowering.inputs[0], lowering.inputs[1]);
+    if let Some(source) = before_turning(lowering, b).filter(|_| batch.is_empty()) {
+        b = source;
+        n.iter_mut().for_each(|(_, place)| *place = 1 - *place);
+        k.iter_mut().for_each(|(_, place)| *place = 1 - *place);
+    }
     if k.iter().any(|(in_a, in_b)| {
         let values = &lowering.graph.values;
         values[a].dims[*in_a].is_one() != values[b].dims[*in_b].is_one()

@@ -193,6 +193,7 @@ impl Op {
             Op::NBits(_) => &[1, 2, 3, 4],
             Op::QConv(_) => &[1, 2],
             Op::Norm(_) => &[1, 2],
+            Op::Gather(gather) if gather.shared(graph, node).is_some() => &[0],
             Op::QGather(_) => &[0],
             Op::QMatMul(op) if op.matmul.has_bias => &[1, 2],
             Op::QMatMul(_) => &[1],
@@ -208,6 +209,7 @@ impl Op {
         match self {
             Op::Conv(conv) => conv.streamed(node),
             Op::MatMul(matmul) => matmul.streamed(graph, node),
+            Op::Gather(gather) => gather.streamed(graph, node),
             _ => None,
         }
     }
@@ -227,7 +229,7 @@ impl Op {
             Op::Conv(conv) => conv.pack(graph, node, weights)?,
             Op::CumSum(op) => Box::new(op.clone()),
             Op::Fold(op) => Box::new(op.clone()),
-            Op::Gather(gather) => Box::new(gather.clone()),
+            Op::Gather(gather) => gather.pack(graph, node, weights)?,
             Op::GatherNd(op) => Box::new(op.clone()),
             Op::MatMul(matmul) => matmul.pack(graph, node, weights)?,
             Op::Move(op) => Box::new(op.clone()),

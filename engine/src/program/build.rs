@@ -84,7 +84,10 @@ impl Build {
 
     fn find_stream(&self, tensors: &[StoredTensor]) -> Option<(usize, ValueId, Stream)> {
         let node = self.graph.nodes.get(self.next)?.as_ref()?;
-        let weight = *node.inputs.get(1)?;
+        let weight = match node.op {
+            Op::Gather(_) => *node.inputs.first()?,
+            _ => *node.inputs.get(1)?,
+        };
         let Source::Stored(stored) = self.graph.values[weight].source else { return None };
         if self.is_packed(weight) || !Stream::takes(&tensors[stored]) {
             return None;
@@ -96,6 +99,11 @@ impl Build {
     /// Whether the next step's operator finds this value packed.
     fn is_packed(&self, value: ValueId) -> bool {
         let Some(Some(node)) = self.graph.nodes.get(self.next) else { return false };
+        if let Op::Gather(gather) = &node.op {
+            let is_data = node.inputs.first() == Some(&value);
+            let shared = gather.shared(&self.graph, node);
+            return is_data && shared.is_some_and(|transposed| self.matrices.contains_key(&(value, transposed)));
+        }
         let is_weight = node.inputs.get(1) == Some(&value);
         is_weight
             && match &node.op {

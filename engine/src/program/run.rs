@@ -282,7 +282,13 @@ impl Run {
                 Home::Tract => self.tensors[root].as_ref().map_or(&[], |tensor| tensor.as_bytes()),
                 Home::Same(_) => &[],
             };
+            // Nothing lies anywhere, but what is cast to elements has to be aligned.
+            if place.is_empty() {
+                *place = bytemuck::cast_slice::<u64, u8>(&[]);
+            }
         }
+        let scratch = if scratch.is_empty() { bytemuck::cast_slice_mut::<u64, u8>(&mut []) } else { scratch };
+        let output = if output.is_empty() { bytemuck::cast_slice_mut::<u64, u8>(&mut []) } else { output };
         if self.exceptions.last_row == Some(index)
             && let Some(first) = inputs.first_mut()
         {
