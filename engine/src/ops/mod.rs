@@ -15,6 +15,7 @@ pub(crate) mod nbits;
 pub(crate) mod pointwise;
 pub(crate) mod pool;
 pub(crate) mod qconv;
+pub(crate) mod qconv_dynamic;
 pub(crate) mod qgather;
 pub(crate) mod qmatmul;
 pub(crate) mod qpointwise;
@@ -39,6 +40,7 @@ pub(crate) enum Op {
     Concat(concat::Concat),
     Conv(conv::Conv),
     DynamicParameter(dynamic_quantize::DynamicParameter),
+    DynamicQConv(qconv_dynamic::DynamicQConv),
     DynamicQuantize(dynamic_quantize::DynamicQuantize),
     Gather(gather::Gather),
     IntegerProduct(integer::IntegerProduct),
@@ -149,6 +151,8 @@ impl Op {
             Op::MatMul(matmul) if matmul.batch > 0 => &[],
             Op::MatMul(matmul) if matmul.has_bias => &[1, 2],
             Op::MatMul(_) => &[1],
+            Op::DynamicQConv(conv) if conv.0.has_bias => &[1, 2],
+            Op::DynamicQConv(_) => &[1],
             Op::IntegerProduct(_) => &[1, 3],
             Op::NBits(_) => &[1, 2, 3, 4],
             Op::QConv(_) => &[1, 2],
@@ -183,6 +187,7 @@ impl Op {
             Op::Concat(concat) => Box::new(concat.clone()),
             Op::Conv(conv) => conv.pack(graph, node, weights)?,
             Op::DynamicParameter(op) => Box::new(op.clone()),
+            Op::DynamicQConv(op) => op.pack(graph, node, weights)?,
             Op::DynamicQuantize(op) => Box::new(op.clone()),
             Op::Gather(gather) => Box::new(gather.clone()),
             Op::IntegerProduct(op) => op.pack(graph, node, weights)?,
