@@ -205,7 +205,8 @@ fn integer_convolutions_are_exact() {
 /// Int8 weights of all the forms that files give them, and what the float weights they stand for give.
 #[test]
 fn int8_weights_with_scales_stay_int8() {
-    let (m, k, n) = (6, 64, 40);
+    // Smaller tensors are constants of the graph and worked out before anything is lowered.
+    let (m, k, n) = (6, 320, 60);
     let (x, w) = (numbers(1, m * k), bytes(2, k * n));
     let scales: Vec<f32> = numbers(3, n).iter().map(|scale| scale.abs() * 0.01 + 0.001).collect();
     let transposed: Vec<u8> = (0..n * k).map(|at| w[at % k * n + at / k]).collect();
@@ -252,7 +253,7 @@ fn int8_weights_with_scales_stay_int8() {
             f64::from(x[at / n * k + index]) * f64::from(w[index * n + at % n] as i8) * f64::from(scales[at % n])
         };
         let expected: f64 = (0..k).map(product).sum();
-        assert!((f64::from(*got) - expected).abs() < 1e-3, "{got} for {expected}");
+        assert!((f64::from(*got) - expected).abs() < 5e-3, "{got} for {expected}");
     }
 }
 
