@@ -3,6 +3,7 @@
 //! Files write such weights as `DequantizeLinear(q, scale)`, or as `Cast(q)` times `scale`, possibly transposed.
 
 use super::{Graph, Node, ValueId};
+use crate::ops::qconv_dynamic::DynamicQConv;
 use crate::ops::qgather::QGather;
 use crate::ops::qmatmul::{Int8Weights, QMatMul};
 use crate::ops::{Op, quantize};
@@ -26,13 +27,17 @@ pub(crate) struct Int8Matrix {
     pub columns_first: bool,
 }
 
-/// Lets products and gathers take int8 weights as they are; with `quantize` products quantise other weights too. To be
+/// Lets products and gathers take int8 weights as they are; with `quantize` products and convolutions of one group quantise
+/// other weights too. To be
 /// done when everything else is joined.
 pub(crate) fn keep_int8(graph: &mut Graph, model: &TypedModel, quantize: bool) {
     for index in 0..graph.nodes.len() {
         let Some(node) = &graph.nodes[index] else { continue };
         let replaced = match &node.op {
             Op::MatMul(_) => product(graph, model, node, quantize),
+            Op::Conv(conv) if quantize && conv.group == 1 && !is_empty(graph, node.inputs[1]) => {
+                Some((Op::DynamicQConv(DynamicQConv(conv.clone())), node.inputs.clone()))
+            }
             Op::Gather(gather) if gather.axis == 0 => rows(graph, model, node),
             _ => None,
         };
@@ -42,6 +47,11 @@ pub(crate) fn keep_int8(graph: &mut Graph, model: &TypedModel, quantize: bool) {
         }
     }
     graph.remove_dead();
+}
+
+/// Whether a weight has no elements, or none known.
+fn is_empty(graph: &Graph, value: ValueId) -> bool {
+    graph.known_shape(value).is_none_or(|shape| shape.contains(&0))
 }
 
 fn product(graph: &Graph, model: &TypedModel, node: &Node, quantize: bool) -> Option<(Op, Vec<ValueId>)> {

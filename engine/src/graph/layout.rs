@@ -7,6 +7,7 @@
 use super::dims::Dim;
 use super::{Graph, Node, Source, Value, ValueId};
 use crate::ops::copy::Move;
+use crate::ops::qconv_dynamic::DynamicQConv;
 use crate::ops::{Op, concat, reduce};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 pub(crate) fn channels_last(graph: &mut Graph) {
     let has_window = |node: &Node| match &node.op {
         Op::IntegerProduct(product) => product.window.is_some(),
-        op => matches!(op, Op::Conv(_) | Op::Pool(_) | Op::QConv(_)),
+        op => matches!(op, Op::Conv(_) | Op::DynamicQConv(_) | Op::Pool(_) | Op::QConv(_)),
     };
     if !graph.nodes.iter().flatten().any(has_window) {
         return;
@@ -154,7 +155,7 @@ impl Layout<'_> {
         let all_can = node.inputs.iter().all(|input| can_turn(self, input));
         let is_last = any_last && all_can && rank >= 3;
         match &mut node.op {
-            Op::Conv(conv) => {
+            Op::Conv(conv) | Op::DynamicQConv(DynamicQConv(conv)) => {
                 let residual = conv.has_residual.then(|| node.inputs.len() - 1);
                 let turned: Vec<usize> = std::iter::once(0).chain(residual).collect();
                 return self.push_as_twin(node, &turned);

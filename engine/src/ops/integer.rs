@@ -253,8 +253,8 @@ impl Operator for PackedIntegerProduct {
         let around = match &self.op.window {
             None => rows as u64 * (quantise::estimate_instructions(Conversion::Centre, k) + 40),
             Some(window) => {
-                // The image is centred anew for the units of a call.
-                let images = units.len().div_ceil(per_image) as u64 + 1;
+                // The first unit of an image centres all of it.
+                let images = units.end.div_ceil(per_image).saturating_sub(units.start.div_ceil(per_image)) as u64;
                 let centre = quantise::estimate_instructions(Conversion::Centre, self.centred_len(shapes));
                 let window = window.of_shapes(shapes);
                 images * centre + qconv::estimate_gather_instructions(&window, self.channels, rows)
@@ -284,7 +284,6 @@ impl Operator for PackedIntegerProduct {
         let (rows_scratch, centred) = scratch.split_at_mut(m.min(ROWS_PER_UNIT) * stride);
         let window: Option<Window> = self.op.window.as_ref().map(|window| window.of_shapes(call.shapes));
         let per_image = self.units_of_image(call.shapes);
-        let mut centred_image = None;
         for unit in call.units {
             let (image, unit) = (unit / per_image, unit % per_image);
             let rows = (unit * ROWS_PER_UNIT).min(m)..((unit + 1) * ROWS_PER_UNIT).min(m);
@@ -297,10 +296,10 @@ impl Operator for PackedIntegerProduct {
                     }
                 }
                 Some(window) => {
-                    if centred_image != Some(image) {
+                    // The scratch is left alone from the first unit to the last.
+                    if unit == 0 {
                         let length = centred.len();
                         self.centre(&x[image * length..(image + 1) * length], zero_point, centred);
-                        centred_image = Some(image);
                     }
                     if !rows.is_empty() && stride > 0 {
                         let to = &mut rows_scratch[..rows.len() * stride];

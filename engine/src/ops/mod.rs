@@ -22,6 +22,7 @@ mod part;
 pub(crate) mod pointwise;
 pub(crate) mod pool;
 pub(crate) mod qconv;
+pub(crate) mod qconv_dynamic;
 pub(crate) mod qgather;
 pub(crate) mod qmatmul;
 pub(crate) mod qpointwise;
@@ -53,6 +54,9 @@ pub(crate) enum Op {
     Conv(conv::Conv),
     CumSum(scan::CumSum),
     Fold(scan::Fold),
+    DynamicParameter(dynamic_quantize::DynamicParameter),
+    DynamicQConv(qconv_dynamic::DynamicQConv),
+    DynamicQuantize(dynamic_quantize::DynamicQuantize),
     Gather(gather::Gather),
     GatherNd(gather_nd::GatherNd),
     MatMul(matmul::MatMul),
@@ -189,6 +193,8 @@ impl Op {
             Op::MatMul(matmul) if matmul.batch > 0 => &[],
             Op::MatMul(matmul) if matmul.has_bias => &[1, 2],
             Op::MatMul(_) => &[1],
+            Op::DynamicQConv(conv) if conv.0.has_bias => &[1, 2],
+            Op::DynamicQConv(_) => &[1],
             Op::IntegerProduct(_) => &[1, 3],
             Op::NBits(_) => &[1, 2, 3, 4],
             Op::QConv(_) => &[1, 2],
@@ -231,6 +237,12 @@ impl Op {
             Op::Fold(op) => Box::new(op.clone()),
             Op::Gather(gather) => gather.pack(graph, node, weights)?,
             Op::GatherNd(op) => Box::new(op.clone()),
+            Op::DynamicParameter(op) => Box::new(op.clone()),
+            Op::DynamicQConv(op) => op.pack(graph, node, weights)?,
+            Op::DynamicQuantize(op) => Box::new(op.clone()),
+            Op::Gather(gather) => Box::new(gather.clone()),
+            Op::IntegerProduct(op) => op.pack(graph, node, weights)?,
+            Op::Linear(op) => Box::new(op.clone()),
             Op::MatMul(matmul) => matmul.pack(graph, node, weights)?,
             Op::Move(op) => Box::new(op.clone()),
             Op::Norm(op) => op.pack(graph, node, weights)?,
