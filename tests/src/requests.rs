@@ -9,6 +9,9 @@ use serde_bytes::ByteBuf;
 /// Tokens of a text in [`text_tokens`].
 pub const TOKENS: u64 = 32;
 
+/// Tokens before the one of [`next_token`].
+pub const PAST_TOKENS: u64 = 16;
+
 /// The version that `info` is of.
 pub fn reference(info: &ModelInfo) -> ModelRef {
     ModelRef { name: info.name.clone(), version: Some(info.version) }
@@ -47,6 +50,35 @@ pub fn text_tokens(info: &ModelInfo) -> InferRequest {
         };
         let values = weights(TOKENS as usize, 3).into_iter().enumerate().map(|(index, word)| value(index, word));
         tensor(ElementType::Int64, vec![1, TOKENS], values.flat_map(i64::to_le_bytes).collect())
+    })
+}
+
+/// Whether the model has inputs for keys and values of tokens before.
+pub fn has_past(info: &ModelInfo) -> bool {
+    info.inputs.iter().any(|input| input.name.starts_with("past"))
+}
+
+/// One token after [`PAST_TOKENS`] others, of which keys and values are given.
+pub fn next_token(info: &ModelInfo) -> InferRequest {
+    infer(info, |input| {
+        let free = |sizes: &[u64]| -> Vec<u64> {
+            let mut sizes = sizes.iter().copied();
+            input.shape.iter().map(|size| size.or_else(|| sizes.next()).unwrap_or(1)).collect()
+        };
+        let integers = |shape: Vec<u64>, value: i64| {
+            let count = shape.iter().product::<u64>() as usize;
+            tensor(ElementType::Int64, shape, vec![value; count].into_iter().flat_map(i64::to_le_bytes).collect())
+        };
+        match &*input.name {
+            "attention_mask" => integers(free(&[1, PAST_TOKENS + 1]), 1),
+            "position_ids" => integers(free(&[1, 1]), PAST_TOKENS as i64),
+            name if name.starts_with("past") => {
+                let shape = free(&[1, PAST_TOKENS]);
+                let values = weights(shape.iter().product::<u64>() as usize, 11);
+                tensor(ElementType::Float32, shape, values.into_iter().flat_map(f32::to_le_bytes).collect())
+            }
+            _ => integers(free(&[1, 1]), 100),
+        }
     })
 }
 

@@ -25,7 +25,11 @@ struct Arguments {
     /// Measure plain tract instead, in this module of benches/baseline, and write baseline.json
     #[arg(long, value_name = "WASM", conflicts_with = "check")]
     baseline: Option<PathBuf>,
-    /// A model that no recipe fetches: it runs on numbers from 0 to 255, its free sizes being 1; repeat for more
+    /// Measure a synthetic model of 2 GiB too
+    #[arg(long)]
+    large: bool,
+    /// A model that no recipe fetches: it runs on numbers from 0 to 255, its free sizes being 1, or on one token after 16
+    /// others; repeat for more
     #[arg(long = "file", value_name = "NAME=PATH", value_parser = parse_file)]
     files: Vec<(String, PathBuf)>,
 }
@@ -40,6 +44,9 @@ async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../benches");
     let mut works = if arguments.quick { Work::quick() } else { Work::all() };
+    if arguments.large {
+        works.push(Work::large());
+    }
     for (name, path) in &arguments.files {
         works.push(Work::of_file(name, path)?);
     }

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use end_to_end_tests::models::{classify_request, magika_request, manifest, photo, recipe};
+use end_to_end_tests::onnx::Mlp;
 use end_to_end_tests::pocket::Model;
 use end_to_end_tests::requests::{self, reference};
 use onnx_canister_interface::{CHUNK_BYTES_MAX, ClassifyRequest, InferRequest, ModelInfo};
@@ -50,11 +51,20 @@ impl Work {
         Work { name: name.to_string(), model: recipe(recipe_name), requests: requests.to_vec() }
     }
 
+    /// 32 matrices of 4096 by 4096 in float32, each of its own random weights: 2 GiB of external data.
+    pub fn large() -> Work {
+        const LARGE: Mlp = Mlp { width: 4_096, layers: 32 };
+        let (file, weights) = LARGE.file_with_external_data("weights.bin");
+        let files = vec![("model.onnx".to_string(), file), ("weights.bin".to_string(), weights)];
+        let model = Model::new(manifest("large", CHUNK_BYTES_MAX), files);
+        Work { name: "2 GiB, synthetic".to_string(), model, requests: vec![("infer", numbers)] }
+    }
+
     /// A file that no recipe makes.
     pub fn of_file(name: &str, path: &Path) -> Result<Work> {
         let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
         let model = Model::new(manifest("file", CHUNK_BYTES_MAX), vec![("model.onnx".to_string(), bytes)]);
-        Ok(Work { name: name.to_string(), model, requests: vec![("infer", numbers)] })
+        Ok(Work { name: name.to_string(), model, requests: vec![("infer", anything)] })
     }
 }
 
@@ -68,6 +78,11 @@ fn large_photo(info: &ModelInfo) -> Request {
 
 fn magika_tokens(info: &ModelInfo) -> Request {
     Request::Classify(magika_request(&reference(info), include_bytes!("../../../../LICENSE")))
+}
+
+/// What fits the model's inputs.
+fn anything(info: &ModelInfo) -> Request {
+    if requests::has_past(info) { Request::Infer(requests::next_token(info)) } else { numbers(info) }
 }
 
 fn numbers(info: &ModelInfo) -> Request {
