@@ -126,9 +126,9 @@ const _: () = assert!(CHUNK_BYTES_MAX as usize <= STABLE_IO_BYTES_MAX && HASH_WI
 pub const HEAP_BYTES_MAX: u64 = 4 << 30;
 /// Heap kept free for requests and values while models are loaded, in bytes.
 pub const HEAP_WORK_BYTES: u64 = 128 << 20;
-/// Heap that loading takes at its peak as a multiple of the files' bytes, in tenths: the weights as they are stored, and
-/// packed for the kernels once for each of up to two variants.
-pub const HEAP_LOAD_TENTHS: u64 = 30;
+/// Heap that loading takes at its peak as a multiple of the weights' bytes, in hundredths: the weights in the form that
+/// their kernels read, each padded to whole panels.
+pub const HEAP_LOAD_PERCENT: u64 = 105;
 
 /// Characters of a staged input's key.
 pub const INPUT_KEY_CHARS_MAX: usize = 64;

@@ -3,7 +3,7 @@
 use crate::engine_error;
 use crate::jobs::{driver, lease};
 use crate::limits::{
-    CALLBACK_INSTRUCTIONS, HEAP_BYTES_MAX, HEAP_LOAD_TENTHS, HEAP_WORK_BYTES, LOAD_MESSAGE_END_INSTRUCTIONS,
+    CALLBACK_INSTRUCTIONS, HEAP_BYTES_MAX, HEAP_LOAD_PERCENT, HEAP_WORK_BYTES, LOAD_MESSAGE_END_INSTRUCTIONS,
     LOAD_REPLY_INSTRUCTIONS, MESSAGE_END_INSTRUCTIONS, REPLY_INSTRUCTIONS,
 };
 use crate::runtime;
@@ -31,6 +31,8 @@ struct Load {
     heap_bytes: i64,
     /// The damage that reading met.
     damage: Rc<Cell<Option<(u32, Damage)>>>,
+    /// Room was made for what the weights become.
+    has_room: bool,
 }
 
 thread_local! {
@@ -105,7 +107,11 @@ pub fn load(model: &ModelRef) -> Result<ModelInfo, Error> {
         Stage::Committed | Stage::Failed { .. } => {
             // A chunk that was found damaged is missing.
             models::with(&key, |entry| commit::check_complete(entry))?;
-            make_room(record.files.iter().map(|file| file.size_bytes).sum())?;
+            // What the weights become is known when the graph has been read; mostly it is as much as the files.
+            make_room(match weights_of(&key)? {
+                Some(WeightForm::Int8) => 0,
+                _ => record.files.iter().map(|file| file.size_bytes).sum(),
+            })?;
             models::update(&key, |record| record.stage = Stage::Loading)?;
             begin(&key);
         }
@@ -235,8 +241,7 @@ fn advance(key: &ModelKey, load: &mut Load) -> Result<Option<Arc<Plan>>, Error> 
                 return Ok(None);
             }
             let files = stored_files(key, &load.damage)?;
-            let weights = models::with(key, |entry| Ok(entry.manifest.weights))?;
-            Loader::new(Box::new(files), load_options(weights)).map_err(engine_error::of_model)?
+            Loader::new(Box::new(files), load_options(weights_of(key)?)).map_err(engine_error::of_model)?
         }
     };
     loop {
@@ -244,6 +249,14 @@ fn advance(key: &ModelKey, load: &mut Load) -> Result<Option<Arc<Plan>>, Error> 
             Step::Done => return loader.finish().map(Some).map_err(engine_error::of_model),
             Step::Paused { done, total } => {
                 (load.done, load.total) = (done, total);
+                if let (false, Some(weight_bytes)) = (load.has_room, loader.weight_memory_bytes()) {
+                    load.has_room = true;
+                    make_room(match weights_of(key)? {
+                        // Float weights become a quarter of what they are; how many there are of them is not known.
+                        Some(WeightForm::Int8) => weight_bytes / 4,
+                        _ => weight_bytes,
+                    })?;
+                }
                 if loader.next_phase_is_indivisible() || runtime::instructions() >= budget {
                     load.loader = Some(loader);
                     return Ok(None);
@@ -251,6 +264,11 @@ fn advance(key: &ModelKey, load: &mut Load) -> Result<Option<Arc<Plan>>, Error> 
             }
         }
     }
+}
+
+/// What the manifest says of weights.
+fn weights_of(key: &ModelKey) -> Result<Option<WeightForm>, Error> {
+    models::with(key, |entry| Ok(entry.manifest.weights))
 }
 
 fn load_options(weights: Option<WeightForm>) -> LoadOptions {
@@ -291,10 +309,10 @@ fn finish(key: &ModelKey, load: Load, plan: Arc<Plan>) {
     }
 }
 
-/// Makes room on the heap for a model whose files have `file_bytes` bytes: refuses when there isn't enough, or unloads
-/// what was least recently used and is held by no job, as the setting says. Nothing is unloaded in vain.
-fn make_room(file_bytes: u64) -> Result<(), Error> {
-    let needed_bytes = file_bytes.saturating_mul(HEAP_LOAD_TENTHS) / 10;
+/// Makes room on the heap for weights of that many bytes: refuses when there isn't enough, or unloads what was least
+/// recently used and is held by no job, as the setting says. Nothing is unloaded in vain.
+fn make_room(weight_bytes: u64) -> Result<(), Error> {
+    let needed_bytes = weight_bytes.saturating_mul(HEAP_LOAD_PERCENT) / 100;
     let free_bytes = HEAP_BYTES_MAX.saturating_sub(HEAP_WORK_BYTES).saturating_sub(runtime::heap_used_bytes());
     let full = Err(Error::HeapFull { needed_bytes, free_bytes });
     if needed_bytes <= free_bytes {

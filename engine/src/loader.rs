@@ -162,6 +162,24 @@ impl Loader {
         matches!(self.phase, Phase::Decode(_) | Phase::Type(_) | Phase::Build(..))
     }
 
+    /// Bytes that the weights will take in memory, at most but for what their kernels pad; known once it is known how the
+    /// graph runs, and before a weight is read.
+    pub fn weight_memory_bytes(&self) -> Option<u64> {
+        // tract keeps a weight as it is stored and once for each of up to two variants.
+        const COPIES_BY_TRACT: u64 = 3;
+        let (graph, copies) = match &self.phase {
+            Phase::Pack(graph, ..) => (graph, 1),
+            Phase::Weights(graph, _) => (graph, COPIES_BY_TRACT),
+            _ => return None,
+        };
+        let bytes = |tensor: &crate::onnx::StoredTensor| match tensor.element_type {
+            // Half floats are kept as float32.
+            ElementType::Float16 => tensor.bytes.saturating_mul(2),
+            _ => tensor.bytes,
+        };
+        Some(graph.tensors.iter().map(bytes).fold(0, u64::saturating_add).saturating_mul(copies))
+    }
+
     /// The plan, once [`Step::Done`].
     pub fn finish(self) -> Result<Arc<Plan>, EngineError> {
         match self.phase {

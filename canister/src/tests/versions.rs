@@ -221,8 +221,8 @@ fn the_least_recently_used_gives_way_if_asked() {
         let used = 3_u64 << 30;
         fake::set_heap_used_bytes(used);
         let key = models::resolve(&model("d", 1)).expect("it is there");
-        models::update(&key, |record| record.files[0].size_bytes = 400 << 20).expect("it is there");
-        let full = Error::HeapFull { needed_bytes: 1_200 << 20, free_bytes: (1 << 30) - (128 << 20) };
+        models::update(&key, |record| record.files[0].size_bytes = 1_000 << 20).expect("it is there");
+        let full = Error::HeapFull { needed_bytes: 1_050 << 20, free_bytes: (1 << 30) - (128 << 20) };
         let load = || loading::load(&model("d", 1)).map(|info| info.name);
         assert_eq!(load(), Err(full.clone()));
         let patch = |policy| SettingsPatch { heap_policy: Some(policy), ..Default::default() };
@@ -237,7 +237,7 @@ fn the_least_recently_used_gives_way_if_asked() {
         crate::jobs::cancel(job).expect("it is the caller's");
         versions::unload(&model("d", 1)).expect("nobody holds it");
         // More than all of them together: none is unloaded in vain.
-        models::update(&key, |record| record.files[0].size_bytes = 3 << 30).expect("it is there");
+        models::update(&key, |record| record.files[0].size_bytes = 4 << 30).expect("it is there");
         assert!(matches!(load(), Err(Error::HeapFull { .. })));
         assert_eq!(["a", "b"].map(|name| state(name, 1)), [ModelState::Ready, ModelState::Ready]);
     });
@@ -249,11 +249,32 @@ fn a_model_that_the_heap_can_not_take_is_refused_before_it_is_loaded() {
         make_chain("m", 2);
         versions::unload(&model("m", 1)).expect("nobody holds it");
         let key = models::resolve(&model("m", 1)).expect("it is there");
-        models::update(&key, |record| record.files[0].size_bytes = 3 << 30).expect("it is there");
+        models::update(&key, |record| record.files[0].size_bytes = 4 << 30).expect("it is there");
         match loading::load(&model("m", 1)) {
             Err(Error::HeapFull { needed_bytes, free_bytes }) => assert!(needed_bytes > free_bytes),
             other => panic!("{other:?}"),
         }
         assert_eq!(state("m", 1), ModelState::Committed);
+    });
+}
+
+#[test]
+fn room_is_made_for_what_weights_become_once_that_is_known() {
+    life(|| {
+        let weight = onnx::tensor("w", &[64, 64], &vec![0.5; 4_096], None);
+        let nodes = [onnx::node("MatMul", &["x", "w"], "y")];
+        let file = onnx::model(&nodes, &[weight], &[onnx::value("x", &[1, 64])], &[onnx::value("y", &[1, 64])]);
+        let files: [(&str, &[u8]); 1] = [("model.onnx", &file)];
+        let manifest = manifest("w", &files, 10_000);
+        let version = upload_all(&manifest, &files);
+        commit("w", version).expect("all is there");
+        loading::load(&model("w", version)).expect("there is room");
+        // Something else has taken it since.
+        fake::set_heap_used_bytes((4 << 30) - (128 << 20) - 10_000);
+        fake::run_timers(1_000);
+        match state("w", version) {
+            ModelState::Failed { reason } => assert_eq!(reason, "heap: 17203 bytes needed, 10000 free"),
+            other => panic!("{other:?}"),
+        }
     });
 }
