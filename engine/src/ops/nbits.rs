@@ -89,6 +89,30 @@ impl MatMulNBits {
     }
 }
 
+impl MatMulNBits {
+    /// Widens a column to the bytes of int8 numbers, each less what `less` gives for its block. Blocks shorter than the
+    /// kernels' are padded.
+    fn widen(&self, bytes: &[u8], less: impl Fn(usize) -> i32, less_is_equal: bool, widened: &mut [u8]) {
+        let block_size = self.block_size;
+        if self.bits == 4 && less_is_equal && block_size >= BLOCK && 2 * bytes.len() == widened.len() {
+            blockwise::widen_int4(bytes, less(0) as u8, widened);
+            return;
+        }
+        for (block, widened) in widened.chunks_mut(block_size.max(BLOCK)).enumerate() {
+            let (less, start) = (less(block), block * block_size);
+            let count = block_size.min(self.k - start);
+            if self.bits == 4 && count == block_size {
+                let bytes = &bytes[start / 2..(start + count) / 2];
+                blockwise::widen_int4(bytes, less as u8, &mut widened[..count]);
+                continue;
+            }
+            for (index, widened) in widened[..count].iter_mut().enumerate() {
+                *widened = (i32::from(self.unpacked(bytes, start + index)) - less) as u8;
+            }
+        }
+    }
+}
+
 /// The zero points of a file.
 enum ZeroPoints<'a> {
     None,
@@ -197,22 +221,29 @@ impl PackedNBits {
             Body::Int4 { packed, zero_points: in_weights.map(|_| zero_points) }
         } else {
             let mut packed = vec![0i8; Int8Weights::packed_len(k, n)?];
-            let mut widened = vec![0u8; COLUMNS_PER_PIECE.min(n) * k];
+            // Bytes less the middle of their range are packed as they lie in the file.
+            let is_as_stored = op.bits == 8 && !is_spread;
+            let mut widened = vec![0u8; if is_as_stored { 0 } else { COLUMNS_PER_PIECE.min(n) * k }];
             for first in (0..n).step_by(COLUMNS_PER_PIECE) {
                 let columns = first..(first + COLUMNS_PER_PIECE).min(n);
-                for (column, widened) in columns.clone().zip(widened.chunks_exact_mut(k)) {
-                    let bytes = &bytes[column * op.column_bytes()..(column + 1) * op.column_bytes()];
-                    for (block, widened) in widened.chunks_mut(packed_block_size).enumerate() {
-                        let less = in_weights.map_or(middle, |zero_points| zero_point(zero_points, column, block));
-                        let start = block * op.block_size;
-                        let count = op.block_size.min(op.k - start);
-                        for (index, widened) in widened[..count].iter_mut().enumerate() {
-                            *widened = (i32::from(op.unpacked(bytes, start + index)) - less) as u8;
-                        }
+                if !is_as_stored {
+                    for (column, widened) in columns.clone().zip(widened.chunks_exact_mut(k)) {
+                        let bytes = &bytes[column * op.column_bytes()..(column + 1) * op.column_bytes()];
+                        let less = |block: usize| match in_weights {
+                            Some(zero_points) => zero_point(zero_points, column, block),
+                            None => middle,
+                        };
+                        op.widen(bytes, less, in_weights.is_none(), widened);
                     }
                 }
+                let source = match is_as_stored {
+                    true => {
+                        let (bytes, column_stride) = (&bytes[first * op.column_bytes()..], op.column_bytes());
+                        Source { bytes, row_stride: 1, column_stride, unsigned: true }
+                    }
+                    false => Source { bytes: &widened, row_stride: 1, column_stride: k, unsigned: false },
+                };
                 let scales_of = &source_scales[columns.start * blocks..columns.end * blocks];
-                let source = Source { bytes: &widened, row_stride: 1, column_stride: k, unsigned: false };
                 blockwise::pack_int8(source, scales_of, packed_block_size, k, n, columns, &mut packed, &mut scales);
             }
             Body::Int8(packed)
@@ -222,16 +253,20 @@ impl PackedNBits {
             ZeroPoints::Float(zero_points) => middle as f32 - zero_points[column * blocks + block],
             _ => 0.0,
         };
-        let columns = || (0..n).flat_map(|column| (0..blocks).map(move |block| (column, block)));
-        let is_corrected = !matches!(source_zero_points, ZeroPoints::None)
-            && in_weights.is_none()
-            && columns().any(|(column, block)| offset(column, block) != 0.0);
-        let corrections = is_corrected.then(|| {
-            let correction =
-                |(column, block): (usize, usize)| offset(column, block) * source_scales[column * blocks + block];
-            let values: Vec<f32> = columns().map(correction).collect();
-            PackedMatrix::from_columns(MatrixRef::new(&values, n, blocks))
-        });
+        let is_separate = in_weights.is_none() && !matches!(source_zero_points, ZeroPoints::None);
+        let mut is_corrected = false;
+        let mut corrections = Vec::new();
+        if is_separate {
+            corrections.reserve_exact(n * blocks);
+            for (column, scales) in source_scales.chunks_exact(blocks).enumerate() {
+                for (block, scale) in scales.iter().enumerate() {
+                    let offset = offset(column, block);
+                    is_corrected |= offset != 0.0;
+                    corrections.push(offset * scale);
+                }
+            }
+        }
+        let corrections = is_corrected.then(|| PackedMatrix::from_columns(MatrixRef::new(&corrections, n, blocks)));
         Some(PackedNBits { op, k, body, scales, corrections, bias })
     }
 

@@ -101,3 +101,15 @@ pub fn prepare_int4(row: &[i16], output: &mut [i16]) {
         output[BLOCK + 3] = -high as i16;
     }
 }
+
+/// Widens 4-bit weights, two in a byte and the first in its lower half, to the bytes of int8 ones: each less `less`.
+///
+/// # Panics
+/// If `output` is not twice as long as `bytes`.
+pub fn widen_int4(bytes: &[u8], less: u8, output: &mut [u8]) {
+    assert_eq!(Some(output.len()), bytes.len().checked_mul(2), "{} bytes of 4-bit weights", bytes.len());
+    for (byte, output) in bytes.iter().zip(output.chunks_exact_mut(2)) {
+        output[0] = (byte & 15).wrapping_sub(less);
+        output[1] = (byte >> 4).wrapping_sub(less);
+    }
+}

@@ -33,10 +33,10 @@ fn pack_scales(
 
 /// Packs int8 weights and their scales, one for each `block_size` (a multiple of 32) rows of a column, for the columns of
 /// `columns`, of which the first is the source's column 0. Column j's scales are `scales[j * ceil(k / block_size)..]`.
+/// Unsigned bytes are packed as `byte - 128`.
 ///
 /// # Panics
-/// If `columns` does not start at a multiple of [`COLUMN_GROUP`] or end at one or at n, if the source is of unsigned bytes
-/// or if a slice is too short.
+/// If `columns` does not start at a multiple of [`COLUMN_GROUP`] or end at one or at n, or if a slice is too short.
 #[allow(clippy::too_many_arguments)]
 pub fn pack_int8(
     source: Source<'_>,
@@ -50,12 +50,12 @@ pub fn pack_int8(
 ) {
     assert_eq!(Some(packed.len()), Int8Weights::packed_len(k, n), "packed weights of {k} x {n}");
     assert_eq!(Some(scales.len()), scales_len(k, n), "scales of {k} x {n}");
-    assert!(!source.unsigned, "unsigned int8 blocks");
     check_columns(&columns, n);
     if k == 0 || columns.is_empty() {
         return;
     }
     pack_scales(source_scales, 1.0, block_size, k, n, &columns, scales);
+    let flip = if source.unsigned { 0x80 } else { 0 };
     for group in columns.start / COLUMN_GROUP..columns.end.div_ceil(COLUMN_GROUP) {
         let first_column = group * COLUMN_GROUP;
         let width = (columns.end - first_column).min(COLUMN_GROUP);
@@ -67,11 +67,11 @@ pub fn pack_int8(
                 target.fill(0);
             }
             let first = (first_column - columns.start) * source.column_stride + block * BLOCK * source.row_stride;
-            let done = if width == COLUMN_GROUP { pack_whole(&source, first, rows, 0, target) } else { 0 };
+            let done = if width == COLUMN_GROUP { pack_whole(&source, first, rows, flip, target) } else { 0 };
             for column in 0..width {
                 let at = first + column * source.column_stride;
                 for row in done..rows {
-                    let byte = source.bytes[at + row * source.row_stride];
+                    let byte = source.bytes[at + row * source.row_stride] ^ flip;
                     target[row / 2 * (2 * COLUMN_GROUP) + column * 2 + row % 2] = byte as i8;
                 }
             }

@@ -629,3 +629,24 @@ pub(super) fn pack_int4_block(bytes: &[[u8; BLOCK / 2]; COLUMN_GROUP], target: &
         v128_store(to.add(48).cast(), i32x4_shuffle::<2, 6, 3, 7>(high[0], high[1]));
     }
 }
+
+/// See [`super::naive::widen_int4`].
+pub fn widen_int4(bytes: &[u8], less: u8, output: &mut [u8]) {
+    assert_eq!(Some(output.len()), bytes.len().checked_mul(2), "{} bytes of 4-bit weights", bytes.len());
+    let (less_of, low) = (u8x16_splat(less), u8x16_splat(15));
+    let whole = bytes.len() / 16 * 16;
+    for at in (0..whole).step_by(16) {
+        // SAFETY: 16 bytes are read and 32 written, twice as far on; both lengths were compared.
+        unsafe {
+            let bytes = v128_load(bytes.as_ptr().add(at).cast());
+            let first = i8x16_sub(v128_and(bytes, low), less_of);
+            let second = i8x16_sub(u8x16_shr(bytes, 4), less_of);
+            let to = output.as_mut_ptr().add(2 * at);
+            let lower = i8x16_shuffle::<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23>(first, second);
+            let upper = i8x16_shuffle::<8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31>(first, second);
+            v128_store(to.cast(), lower);
+            v128_store(to.add(16).cast(), upper);
+        }
+    }
+    super::naive::widen_int4(&bytes[whole..], less, &mut output[2 * whole..]);
+}

@@ -58,13 +58,13 @@ const BLOCK_SIZES: [usize; 3] = [32, 64, 128];
 fn check_int8(numbers: &mut Numbers, index: usize, (m, k, n): (usize, usize, usize)) -> Result<u32, String> {
     let block_size = BLOCK_SIZES[index % 3];
     let blocks = k.div_ceil(block_size);
-    let bytes = numbers.bytes(k * n);
+    let (bytes, unsigned) = (numbers.bytes(k * n), index % 2 == 1);
     let source_scales = numbers.floats(blocks * n);
     let mut packed = vec![99; Int8Weights::packed_len(k, n).ok_or("shape")?];
     let mut scales = vec![f32::NAN; scales_len(k, n).ok_or("shape")?];
     let cut = n / 8 * 4;
     for columns in [0..cut, cut..n] {
-        let source = Source { bytes: &bytes[columns.start * k..], row_stride: 1, column_stride: k, unsigned: false };
+        let source = Source { bytes: &bytes[columns.start * k..], row_stride: 1, column_stride: k, unsigned };
         let source_scales = &source_scales[columns.start * blocks..];
         blockwise::pack_int8(source, source_scales, block_size, k, n, columns, &mut packed, &mut scales);
     }
@@ -74,7 +74,10 @@ fn check_int8(numbers: &mut Numbers, index: usize, (m, k, n): (usize, usize, usi
         let mut read = vec![f32::NAN; k];
         weights.column(column, &mut read);
         let stored: Vec<f32> = (0..k)
-            .map(|row| f32::from(bytes[column * k + row] as i8) * source_scales[column * blocks + row / block_size])
+            .map(|row| {
+                f32::from((bytes[column * k + row] ^ if unsigned { 0x80 } else { 0 }) as i8)
+                    * source_scales[column * blocks + row / block_size]
+            })
             .collect();
         equal_bits("blockwise int8 column", "packed", &case, &stored, &read)?;
     }
@@ -123,6 +126,15 @@ fn check_int4(numbers: &mut Numbers, index: usize, (m, k, n): (usize, usize, usi
         });
         equal_bits("blockwise int4 column", "packed", &case, &stored.collect::<Vec<f32>>(), &read)?;
     }
+    let less = (index % 16) as u8;
+    let widened = |body: fn(&[u8], u8, &mut [u8])| {
+        let mut widened = vec![99; 2 * bytes.len()];
+        body(&bytes, less, &mut widened);
+        widened
+    };
+    let reference = widened(blockwise::naive::widen_int4);
+    equal("blockwise widen_int4", "portable", &case, &reference, &widened(blockwise::portable::widen_int4))?;
+    equal("blockwise widen_int4", "selected", &case, &reference, &widened(blockwise::widen_int4))?;
     let row_len = prepared_inner(k);
     let stride = row_len + [0, 7, 4099][index % 3];
     let limit = i32::from(INT4_ACTIVATION_LIMIT);
@@ -145,7 +157,7 @@ fn check_int4(numbers: &mut Numbers, index: usize, (m, k, n): (usize, usize, usi
     }
     let activations = Activations { values: &values, stride };
     compare("blockwise gemm_int4", &case, numbers, (m, n), activations, bodies!(gemm_int4, weights))
-        .map(|compared| compared + 2 * m as u32 + u32::from(k % BLOCK == 0))
+        .map(|compared| compared + 2 * m as u32 + 2 + u32::from(k % BLOCK == 0))
 }
 
 /// Compares the bodies on the whole product, on the same in pieces, and row by row.
