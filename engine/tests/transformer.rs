@@ -419,3 +419,41 @@ fn a_mask_of_another_length_is_refused() {
     let error = Session::new(plan, inputs, None).and_then(|mut session| session.step(&Free, u64::MAX).map(|_| ()));
     assert!(error.is_err());
 }
+
+#[test]
+fn sizes_that_no_tensor_has_are_refused() {
+    for (operator, sizes) in [("Reshape", [0, 1 << 40]), ("Reshape", [1 << 40, -1]), ("Expand", [1 << 40, 0])] {
+        let graph = GraphProto {
+            name: "sizes".into(),
+            node: vec![node(operator, &["x", "sizes"], &["y"])],
+            initializer: vec![ints("sizes", &[2], &sizes)],
+            input: vec![fixed("x", &[1, 2])],
+            output: vec![fixed("y", &[1, 2])],
+            ..GraphProto::default()
+        };
+        let error = load(files(graph)).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("1099511627776"), "{operator}: {error}");
+    }
+}
+
+#[test]
+fn integers_and_bools_are_computed_by_steps_of_our_own() {
+    let nodes = vec![
+        node("Cast", &["x"], &["i"]).int("to", INT64.into()),
+        node("CumSum", &["i", "axis"], &["sums"]),
+        node("ReduceSum", &["i", "axes"], &["total"]),
+        node("Less", &["sums", "total"], &["below"]),
+        node("Not", &["below"], &["above"]),
+        node("Where", &["above", "sums", "i"], &["chosen"]),
+        node("Mod", &["chosen", "three"], &["rest"]),
+        node("ArgMax", &["x"], &["place"]).int("axis", -1),
+        node("Add", &["rest", "place"], &["sum"]),
+        node("Cast", &["sum"], &["y"]).int("to", FLOAT.into()),
+    ];
+    let weights = vec![ints("axis", &[], &[1]), ints("axes", &[1], &[1]), ints("three", &[], &[3])];
+    let x = [3.0, -1.0, 4.0, 1.0, -5.0, 9.0, 2.0, 6.0];
+    let (outputs, _) = run(&load_with(graph(nodes, weights, &[2, 4], "y"), false), &[("x", f32_input(&[2, 4], &x))]);
+    // sums 3 2 6 7 | -5 4 6 12, totals 7 and 12, largest at 2 and 1; the rest of a negative number is not negative.
+    let expected = [0.0 + 2.0, 2.0 + 2.0, 1.0 + 2.0, 1.0 + 2.0, 1.0 + 1.0, 0.0 + 1.0, 2.0 + 1.0, 0.0 + 1.0];
+    assert_eq!(outputs[0].to_f32().unwrap(), expected);
+}

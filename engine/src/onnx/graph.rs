@@ -325,6 +325,11 @@ fn check_opset(proto: &ModelProto) -> Result<(), EngineError> {
 /// Operators that make a tensor as large as one of their inputs says, and which input.
 const SIZED_BY_INPUT: [(&str, usize); 3] = [("ConstantOfShape", 0), ("Expand", 1), ("Tile", 1)];
 
+/// Operators that an input gives some sizes of their output, or parts of sizes. A size of 2^32 and more would be another on
+/// a 32-bit target.
+const PARTLY_SIZED_BY_INPUT: [(&str, usize); 5] =
+    [("OneHot", 1), ("Pad", 1), ("Reshape", 1), ("Resize", 3), ("Split", 1)];
+
 /// No node makes a tensor of more than [`TENSOR_BYTES_MAX`] because a constant says so: a few bytes of file would take
 /// all memory when constants are folded.
 fn check_sizes(graph: &GraphProto) -> Result<(), EngineError> {
@@ -337,7 +342,11 @@ fn check_sizes(graph: &GraphProto) -> Result<(), EngineError> {
         }
     }
     for node in &graph.node {
-        let input = SIZED_BY_INPUT.iter().find(|(operator, _)| *operator == node.op_type).map(|(_, input)| *input);
+        let of = |inputs: &[(&str, usize)]| {
+            inputs.iter().find(|(operator, _)| *operator == node.op_type).map(|(_, input)| *input)
+        };
+        let whole = of(&SIZED_BY_INPUT);
+        let input = whole.or_else(|| of(&PARTLY_SIZED_BY_INPUT));
         let Some(tensor) = input.and_then(|input| constants.get(node.input.get(input)?.as_str())) else { continue };
         if ElementType::from_onnx(tensor.data_type) != Some(ElementType::Int64) {
             continue;
@@ -345,7 +354,8 @@ fn check_sizes(graph: &GraphProto) -> Result<(), EngineError> {
         let (sizes, _) = tensor.raw_data.as_chunks::<8>();
         let sizes: Vec<i64> = sizes.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect();
         let factors = sizes.iter().map(|size| u64::try_from(*size).unwrap_or(1));
-        let elements = factors.fold(1_u64, u64::saturating_mul);
+        let largest = factors.clone().max().unwrap_or(1);
+        let elements = if whole.is_some() { factors.fold(1_u64, u64::saturating_mul) } else { largest }.max(largest);
         if elements > TENSOR_BYTES_MAX {
             let place = format!("node {:?} ({})", node_label(node), node.op_type);
             let reason = format!("sizes {sizes:?} make a tensor of more than {TENSOR_BYTES_MAX} bytes");

@@ -43,7 +43,8 @@ pub(crate) fn lower_binary(lowering: &mut Lowering<'_>, op: &TypedBinOp) -> Opti
         "Sub" => arithmetic(Arithmetic::Sub),
         "Mul" => arithmetic(Arithmetic::Mul),
         "Div" => arithmetic(Arithmetic::Div),
-        // tract types both of ONNX's forms as the remainder with the sign of the dividend.
+        // tract writes out ONNX's form with the sign of the divisor, but not of numbers that it takes for sizes.
+        "Rem" if lowering.node.outputs[0].fact.datum_type == DatumType::TDim => arithmetic(Arithmetic::Mod),
         "Rem" => arithmetic(Arithmetic::Remainder),
         "Min" => arithmetic(Arithmetic::Min),
         "Max" => arithmetic(Arithmetic::Max),
