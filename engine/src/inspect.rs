@@ -57,7 +57,8 @@ pub(crate) fn unsupported_operators(graph: &Graph) -> Vec<UnsupportedOperator> {
     let mut unsupported = Vec::new();
     graph.visit_nodes(|node| {
         let seeded = node.attribute.iter().any(|attribute| attribute.name == "seed");
-        let reason = if !domain_is_known(node) || !known.contains_key(&node.op_type) {
+        let is_known = domain_is_known(node) && known.contains_key(&node.op_type);
+        let reason = if !is_known && !crate::reference::knows(&node.domain, &node.op_type) {
             "the operator is not supported"
         } else if RANDOM_OPERATORS.contains(&node.op_type.as_str()) && !seeded {
             "it draws random numbers without a seed"
