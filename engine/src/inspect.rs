@@ -59,7 +59,8 @@ pub(crate) fn unsupported_operators(graph: &Graph) -> Vec<UnsupportedOperator> {
     let mut unsupported = Vec::new();
     graph.visit_nodes(|node| {
         let seeded = node.attribute.iter().any(|attribute| attribute.name == "seed");
-        let reason = if !domain_is_known(node) || !is_known(&node.op_type) {
+        let is_run = domain_is_known(node) && is_known(&node.op_type);
+        let reason = if !is_run && !crate::reference::knows(&node.domain, &node.op_type) {
             "the operator is not supported"
         } else if RANDOM_OPERATORS.contains(&node.op_type.as_str()) && !seeded {
             "it draws random numbers without a seed"

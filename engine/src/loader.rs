@@ -8,8 +8,10 @@
 //!    than one step's weights are on the heap in plain form.
 //!
 //! A graph that can't be typed that way goes to tract whole, see [`crate::whole`]: all weights are read, and tract then
-//! parses, types, simplifies, optimises and plans, each in one call that can't pause.
+//! parses, types, simplifies, optimises and plans, each in one call that can't pause. What tract can't run, and small graphs,
+//! which gain nothing from it, are interpreted if all their operators can be, see [`crate::interpreter`].
 
+use crate::interpreter::{self, Interpreter};
 use crate::onnx::{Graph, Sizes, Walk};
 use crate::plan::{Body, ProgramBody};
 use crate::program::Program;
@@ -22,6 +24,9 @@ use std::sync::Arc;
 
 /// Work between two looks at the meter while walking: fields of the graph.
 const FIELDS_PER_LOOK: u32 = 16;
+
+/// Most bytes of weights that are kept beside tract's own form of them, in case it can't run the graph after all.
+const KEPT_WEIGHT_BYTES_MAX: u64 = 64 << 20;
 
 /// How to load.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +80,8 @@ pub struct Loader {
     /// Variants to make after the current one.
     to_do: Vec<Sizes>,
     variants: Vec<Variant>,
+    /// Whether the graph is interpreted, once it is known.
+    interprets: bool,
     /// Why the graph could not be lowered.
     lowering_error: Option<EngineError>,
     /// Why the last variant could not be made.
@@ -119,6 +126,7 @@ impl Loader {
             weight_bytes,
             to_do: Vec::new(),
             variants: Vec::new(),
+            interprets: false,
             lowering_error: None,
             variant_error: None,
             phase_instructions: [0; Build::PHASES],
@@ -167,9 +175,9 @@ impl Loader {
     pub fn weight_memory_bytes(&self) -> Option<u64> {
         // tract keeps a weight as it is stored and once for each of up to two variants.
         const COPIES_BY_TRACT: u64 = 3;
-        let (graph, copies) = match &self.phase {
-            Phase::Pack(graph, ..) => (graph, 1),
-            Phase::Weights(graph, _) => (graph, COPIES_BY_TRACT),
+        let graph = match &self.phase {
+            Phase::Pack(graph, ..) => graph,
+            Phase::Weights(..) => return Some(self.weight_bytes.saturating_mul(COPIES_BY_TRACT)),
             _ => return None,
         };
         let bytes = |tensor: &crate::onnx::StoredTensor| match tensor.element_type {
@@ -177,7 +185,7 @@ impl Loader {
             ElementType::Float16 => tensor.bytes.saturating_mul(2),
             _ => tensor.bytes,
         };
-        Some(graph.tensors.iter().map(bytes).fold(0, u64::saturating_add).saturating_mul(copies))
+        Some(graph.tensors.iter().map(bytes).fold(0, u64::saturating_add))
     }
 
     /// The plan, once [`Step::Done`].
@@ -259,12 +267,13 @@ impl Loader {
     /// Types the graph with free sizes as symbols and lowers it; where that can't be done, prepares to run it whole.
     fn type_graph(&mut self, mut graph: Box<Graph>) -> Result<Phase, EngineError> {
         match graph::lower(&mut graph, self.options) {
-            Ok((lowered, model)) => {
+            Ok((lowered, model)) if !prefers_interpreter(&graph, &lowered) => {
                 self.phases_done = self.phases_total;
                 Ok(Phase::Pack(graph, Box::new(ProgramBuild::new(lowered, model)), None))
             }
-            Err(error) => {
-                self.lowering_error = Some(error);
+            lowered => {
+                let nothing_ours = || EngineError::invalid("planning", "too few of its operators have kernels");
+                self.lowering_error = Some(lowered.err().unwrap_or_else(nothing_ours));
                 self.to_do = match self.options.free_dimensions {
                     _ if !graph.has_free_dims() => vec![Sizes::One],
                     FreeDimensions::OneAndAny => vec![Sizes::Any, Sizes::One],
@@ -272,6 +281,10 @@ impl Loader {
                     FreeDimensions::Any => vec![Sizes::Any],
                 };
                 self.phases_total = 1 + (Build::PHASES * self.to_do.len()) as u64;
+                self.interprets = graph.tensors.is_empty() && interpreter::takes(&graph);
+                if self.interprets {
+                    self.phases_total = 1;
+                }
                 let reader = WeightReader::new(std::mem::take(&mut graph.tensors));
                 Ok(Phase::Weights(graph, Box::new(reader)))
             }
@@ -326,16 +339,28 @@ impl Loader {
         if !reader.step(&*self.files)? {
             return Ok(Phase::Weights(graph, reader));
         }
-        let parts = Parts { graph: *graph, weights: reader.into_tensors() };
-        self.next_variant(Box::new(parts))
+        let parts = Box::new(Parts { graph: *graph, weights: reader.into_tensors() });
+        if self.interprets { self.interpreter_plan(parts) } else { self.next_variant(parts) }
+    }
+
+    fn interpreter_plan(&mut self, parts: Box<Parts>) -> Result<Phase, EngineError> {
+        let Parts { mut graph, weights } = *parts;
+        let (inputs, outputs) = (graph.specs(&Sizes::Any), graph.declared_outputs());
+        let dims = graph.inputs.iter().map(|input| input.dims.clone()).collect();
+        let interpreter = Arc::new(Interpreter::new(&mut graph, weights)?);
+        let not_lowered = || EngineError::invalid("planning", "the graph was not lowered");
+        let reason = self.lowering_error.take().unwrap_or_else(not_lowered);
+        let body = Body::Interpreter(interpreter, reason);
+        Ok(Phase::Done(Arc::new(Plan::new(body, inputs, outputs, dims, self.weight_bytes))))
     }
 
     fn build(&mut self, mut parts: Box<Parts>, mut build: Build, meter: &dyn Meter) -> Result<Phase, EngineError> {
         let phase = build.phases_done();
         let before = meter.spent();
-        // The variant for any sizes may fail, and then the weights are needed again.
-        let last = self.to_do.is_empty() && self.options.free_dimensions != FreeDimensions::OneAndAny
-            || !parts.graph.has_free_dims();
+        // The variant for any sizes may fail, and then the weights are needed again; so they are to interpret the graph.
+        let keeps = self.weight_bytes <= KEPT_WEIGHT_BYTES_MAX && interpreter::takes(&parts.graph);
+        let one_is_enough = self.options.free_dimensions != FreeDimensions::OneAndAny || !parts.graph.has_free_dims();
+        let last = self.to_do.is_empty() && one_is_enough && !keeps;
         let made = build.step(&mut parts, last);
         let spent = meter.spent().saturating_sub(before);
         self.phases_done += 1;
@@ -372,6 +397,9 @@ impl Loader {
         }
         let failed = self.variant_error.take();
         if let (Some(error), true) = (&failed, self.variants.is_empty()) {
+            if self.weight_bytes <= KEPT_WEIGHT_BYTES_MAX && interpreter::takes(&parts.graph) {
+                return self.interpreter_plan(parts);
+            }
             return Err(error.clone());
         }
         let dims = parts.graph.inputs.iter().map(|input| input.dims.clone()).collect();
@@ -395,4 +423,11 @@ impl Loader {
         let whole = Whole::new(variants, self.phase_instructions, parts, reason);
         Ok(Phase::Done(Arc::new(Plan::new(Body::Whole(Box::new(whole)), inputs, outputs, dims, self.weight_bytes))))
     }
+}
+
+/// Whether a graph that could be lowered is interpreted all the same: some of its steps would be tract's, and either all of
+/// them, or there is no weight that a kernel would be worth it for. Interpreted, it gives the same bits everywhere.
+fn prefers_interpreter(graph: &Graph, lowered: &graph::Graph) -> bool {
+    let (ours, tracts) = lowered.count_steps();
+    tracts > 0 && (ours == 0 || graph.tensors.is_empty()) && interpreter::takes(graph)
 }

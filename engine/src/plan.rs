@@ -1,5 +1,6 @@
 //! A model ready to run.
 
+use crate::interpreter::Interpreter;
 use crate::onnx::Dim;
 use crate::program::Program;
 use crate::program::memory::{Exceptions, Layout};
@@ -32,7 +33,7 @@ impl TensorSpec {
 /// A model ready to run, shared by its sessions.
 ///
 /// Mostly it is a program of our own steps, good for all sizes of the inputs. Where a graph can't be typed with its free
-/// sizes as symbols, tract runs it whole.
+/// sizes as symbols, it is interpreted node by node, or tract runs it whole.
 pub struct Plan {
     pub(crate) body: Body,
     inputs: Vec<TensorSpec>,
@@ -44,6 +45,7 @@ pub struct Plan {
 
 pub(crate) enum Body {
     Program(ProgramBody),
+    Interpreter(Arc<Interpreter>, EngineError),
     Whole(Box<Whole>),
 }
 
@@ -114,6 +116,7 @@ impl Plan {
     pub fn node_count(&self) -> usize {
         match &self.body {
             Body::Program(body) => body.program.steps.len(),
+            Body::Interpreter(interpreter, _) => interpreter.node_count(),
             Body::Whole(whole) => whole.node_count(),
         }
     }
@@ -128,6 +131,7 @@ impl Plan {
     pub fn heap_bytes(&self) -> Option<u64> {
         match &self.body {
             Body::Program(body) => Some(body.program.weight_bytes()),
+            Body::Interpreter(interpreter, _) => Some(interpreter.weight_bytes),
             Body::Whole(_) => None,
         }
     }
@@ -136,24 +140,26 @@ impl Plan {
     pub fn is_native(&self) -> bool {
         match &self.body {
             Body::Program(body) => body.program.is_native(),
+            Body::Interpreter(..) => true,
             Body::Whole(_) => false,
         }
     }
 
-    /// Why tract runs the graph whole, where it does: what kept it from being lowered.
+    /// Why the graph is not a program of ours, where it is interpreted or tract runs it whole.
     pub fn whole_reason(&self) -> Option<&EngineError> {
         match &self.body {
             Body::Program(_) => None,
+            Body::Interpreter(_, reason) => Some(reason),
             Body::Whole(whole) => Some(&whole.reason),
         }
     }
 
     /// Bytes that a session's values take at a time, for inputs of these shapes, but for values of tract's operators;
-    /// `None` where tract runs the graph whole.
+    /// `None` where there is no program of ours.
     pub fn session_bytes(&self, shapes: &[Vec<u64>]) -> Result<Option<u64>, EngineError> {
         match &self.body {
             Body::Program(body) => Ok(Some(body.layout(&shapes.to_vec())?.memory_bytes as u64)),
-            Body::Whole(_) => Ok(None),
+            Body::Interpreter(..) | Body::Whole(_) => Ok(None),
         }
     }
 
@@ -176,6 +182,8 @@ impl Plan {
                     Err(_) => 0,
                 }
             }
+            // Sizes are known only when it runs.
+            Body::Interpreter(..) => 0,
             Body::Whole(whole) => whole.largest_node_estimate(),
         }
     }

@@ -1,5 +1,6 @@
 //! One request on a [`Plan`], node by node.
 
+use crate::interpreter;
 use crate::onnx::Sizes;
 use crate::plan::Body;
 use crate::program::run::{Progress, Run};
@@ -27,6 +28,7 @@ pub struct Session {
 
 enum Stage {
     Program(Box<Run>),
+    Interpreter(Box<interpreter::Run>),
     /// Making a variant for the inputs.
     Prepare(Box<Build>, Vec<Tensor>),
     Whole(Box<WholeRun>),
@@ -58,6 +60,9 @@ impl Session {
                 let run = Run::new(body.program.clone(), layout, inputs, &outputs, body.take_memory())?;
                 Stage::Program(Box::new(run))
             }
+            Body::Interpreter(interpreter, _) => {
+                Stage::Interpreter(Box::new(interpreter::Run::new(interpreter.clone(), &inputs)?))
+            }
             Body::Whole(whole) => match whole.variant_for(&shapes) {
                 Some(variant) => Stage::Whole(Box::new(WholeRun::new(variant, inputs, &outputs, &shapes)?)),
                 None => Stage::Prepare(Box::new(Build::new(Sizes::Of(shapes.clone()))), inputs),
@@ -84,6 +89,7 @@ impl Session {
                 Progress::Done => Step::Done,
                 Progress::Paused => Step::Paused { done: run.steps_done() as u64, total: run.steps_total() as u64 },
             }),
+            Stage::Interpreter(run) => run.step(meter, limit, self.node_limit),
             Stage::Prepare(..) => self.prepare(),
             Stage::Whole(run) => run.step(meter, limit, self.node_limit, &self.shapes),
             Stage::Failed(error) => Err(error.clone()),
@@ -97,7 +103,7 @@ impl Session {
     fn whole(&self) -> Result<&Whole, EngineError> {
         match &self.plan.body {
             Body::Whole(whole) => Ok(whole),
-            Body::Program(_) => Err(EngineError::invalid(PREPARING, "it is not under way")),
+            Body::Program(_) | Body::Interpreter(..) => Err(EngineError::invalid(PREPARING, "it is not under way")),
         }
     }
 
@@ -126,6 +132,7 @@ impl Session {
     pub fn next_node_estimate_instructions(&self) -> u64 {
         match &self.stage {
             Stage::Program(run) => run.next_instructions(),
+            Stage::Interpreter(run) => run.next_instructions(),
             Stage::Prepare(build, _) => self.whole().map_or(0, |whole| whole.phase_estimate(build.phases_done())),
             Stage::Whole(run) => run.next_estimate(),
             Stage::Failed(_) => 0,
@@ -136,6 +143,7 @@ impl Session {
     pub fn next_node_name(&self) -> String {
         match &self.stage {
             Stage::Program(run) => run.step_name(),
+            Stage::Interpreter(run) => run.next_name(),
             Stage::Prepare(..) => PREPARING.into(),
             Stage::Whole(run) => run.next_name(),
             Stage::Failed(_) => String::new(),
@@ -146,6 +154,7 @@ impl Session {
     pub fn nodes_done(&self) -> usize {
         match &self.stage {
             Stage::Program(run) => run.steps_done(),
+            Stage::Interpreter(run) => run.nodes_done(),
             Stage::Whole(run) => run.done,
             _ => 0,
         }
@@ -155,6 +164,7 @@ impl Session {
     pub fn nodes_total(&self) -> usize {
         match &self.stage {
             Stage::Program(run) => run.steps_total(),
+            Stage::Interpreter(run) => run.nodes_total(),
             Stage::Whole(run) => run.order.len(),
             _ => self.plan.node_count(),
         }
@@ -165,6 +175,7 @@ impl Session {
     pub fn profile(&self) -> Vec<NodeProfile> {
         match &self.stage {
             Stage::Program(run) => run.profile(),
+            Stage::Interpreter(run) => run.profile(),
             _ => Vec::new(),
         }
     }
@@ -187,6 +198,9 @@ impl Session {
                     body.give_memory(run.into_memory());
                 }
                 outputs
+            }
+            Stage::Interpreter(run) => {
+                specs.zip(&self.outputs).map(|(spec, index)| Ok((spec.name.clone(), run.output(*index)?))).collect()
             }
             Stage::Whole(run) => {
                 let not_plain = |spec: &TensorSpec| EngineError::Run {

@@ -33,6 +33,9 @@ cargo xtask COMMAND
                              --check fails when one costs more than it may, or not what it estimates itself;
                              --write puts all into benches/KERNELS.md
   build-canister             build target/wasm/onnx-canister.wasm and .wasm.gz, Candid metadata included
+  conformance [--update] [--verbose] [FILTER]
+                             run the onnx package's backend node cases on the engine and compare with
+                             conformance/manifest.txt; --update writes that file, FILTER runs some cases only
   reproducible               build the last commit's canister in a second folder and compare the Wasm
   size                       code bytes of the built canister by crate
   lint                       rustfmt and clippy over the whole workspace
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Some((&"build-canbench", [])) => canbench::build(),
         Some((&"test-kernels", [])) => kernels::test_alone(),
         Some((&"bench-kernels", rest)) => kernels::bench(rest),
+        Some((&"conformance", rest)) => test::conformance(rest),
         Some((&"build-canister", [])) => build::canister().map(|_| ()),
         Some((&"reproducible", [])) => build::check_reproducible(),
         Some((&"size", [])) => size::print_ledger(),

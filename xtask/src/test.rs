@@ -80,6 +80,12 @@ fn run_bench(arguments: &[&str], binaries: &Path, canister: &CanisterWasm) -> Re
         .env("ONNX_CANISTER_WASM", &canister.gzip))
 }
 
+/// Runs the cases of ONNX's own suite.
+pub fn conformance(arguments: &[&str]) -> Result<(), String> {
+    let binaries = build::binaries()?;
+    run(Command::new(binaries.join("onnx-conformance")).current_dir(root()).args(arguments))
+}
+
 /// Formatting and clippy, warnings denied.
 pub fn lint() -> Result<(), String> {
     run(&mut cargo(&["fmt", "--all", "--check"]))?;

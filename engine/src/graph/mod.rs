@@ -33,6 +33,14 @@ use tract_onnx::tract_core::internal::{TDim, TypedModel};
 /// it so, or when a size depends on values.
 pub(crate) fn lower(decoded: &mut onnx::Graph, options: LoadOptions) -> Result<(Graph, Arc<TypedModel>), EngineError> {
     const PLACE: &str = "reading the graph";
+    // tract passes everything on, even where elements are asked to be dropped.
+    let mut drops = false;
+    decoded.visit_nodes(|node| {
+        drops |= node.op_type == "Dropout" && node.input.get(2).is_some_and(|name| !name.is_empty())
+    });
+    if drops {
+        return Err(EngineError::invalid(PLACE, "a Dropout may be training"));
+    }
     decoded.set_sizes(&onnx::Sizes::Any);
     qlinear::rewrite(&mut decoded.proto);
     let onnx = opaque::onnx();
@@ -180,6 +188,15 @@ impl Graph {
         }
         self.outputs.iter().for_each(|output| counts[*output] += 1);
         counts
+    }
+
+    /// Steps of a request that operators of ours do, and those that tract's do.
+    pub fn count_steps(&self) -> (usize, usize) {
+        let is_step = |node: &&Node| node.outputs.iter().any(|output| !self.values[*output].is_weight);
+        let steps = self.nodes.iter().flatten().filter(is_step);
+        let (tracts, ours): (Vec<&Op>, Vec<&Op>) =
+            steps.map(|node| &node.op).filter(|op| **op != Op::Reshape).partition(|op| matches!(op, Op::Tract(_)));
+        (ours.len(), tracts.len())
     }
 
     /// Takes out nodes that nothing uses.

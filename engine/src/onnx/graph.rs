@@ -366,7 +366,7 @@ fn check_sizes(graph: &GraphProto) -> Result<(), EngineError> {
 }
 
 /// Values that a node takes from the graph it is in, those of the graphs nested in it included.
-fn values_used<'a>(node: &'a NodeProto, used: &mut BTreeSet<&'a str>) {
+pub(crate) fn values_used<'a>(node: &'a NodeProto, used: &mut BTreeSet<&'a str>) {
     used.extend(node.input.iter().filter(|input| !input.is_empty()).map(|input| &**input));
     for attribute in &node.attribute {
         for graph in attribute.g.iter().chain(&attribute.graphs) {

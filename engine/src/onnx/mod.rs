@@ -10,7 +10,7 @@ mod walk;
 mod wire;
 
 pub(crate) use entry::{Encoding, StoredTensor};
-pub(crate) use graph::{Dim, Graph, Sizes, domain_is_known, operator_name};
+pub(crate) use graph::{Dim, Graph, Sizes, domain_is_known, operator_name, values_used};
 pub(crate) use tensor::{PartialVarint, element_of_varint};
 pub(crate) use walk::Walk;
 

@@ -119,6 +119,18 @@ fn source_files(
     Ok(paths)
 }
 
+/// The source's artefact itself, downloaded if it is not there yet, verified each time.
+///
+/// # Errors
+/// When Python or pip is missing, the package can't be had, or its size or hash differs.
+pub fn fetch_artefact(source: &Source, cache: &Cache, on_step: &mut dyn FnMut(Step)) -> Result<PathBuf> {
+    let path = cache.artefact(&source.sha256, &source.artefact);
+    match is_verified(&path, source.size_bytes, &source.sha256)? {
+        true => Ok(path),
+        false => artefact(source, cache, &Python::find()?, on_step),
+    }
+}
+
 fn artefact(source: &Source, cache: &Cache, python: &Python, on_step: &mut dyn FnMut(Step)) -> Result<PathBuf> {
     let path = cache.artefact(&source.sha256, &source.artefact);
     if is_verified(&path, source.size_bytes, &source.sha256)? {

@@ -9,7 +9,7 @@ mod fetch;
 mod python;
 
 pub use cache::Cache;
-pub use fetch::{Step, fetch};
+pub use fetch::{Step, fetch, fetch_artefact};
 
 use crate::error::usage;
 use crate::manifest::{ModelSource, PreprocessingSpec, SourceFile, read_labels};
@@ -59,7 +59,7 @@ pub struct Source {
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Registry {
-    /// Wheels, by `pip download`.
+    /// Wheels, by `pip download`; a wheel for one platform is fetched on all of them.
     Pypi,
 }
 

@@ -64,7 +64,7 @@ impl Python {
     }
 
     /// Puts the source's artefact into `folder`. pip compares its hash too, which makes it choose this very file among
-    /// those of the version; the platform `any` is asked for, so that every machine gets the same.
+    /// those of the version; the platform of its name is asked for, so that every machine gets the same.
     pub fn download(&self, source: &Source, folder: &Path) -> Result<()> {
         let requirement = folder.join("requirements.txt");
         let line = format!("{}=={} --hash=sha256:{}\n", source.package, source.version, source.sha256.as_str());
@@ -72,7 +72,9 @@ impl Python {
         let mut command = self.command();
         command
             .args(["-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"])
-            .args(["--only-binary=:all:", "--platform=any", "--dest"])
+            .arg("--only-binary=:all:")
+            .args(tag_options(&source.artefact))
+            .arg("--dest")
             .arg(folder)
             .arg("--requirement")
             .arg(&requirement)
@@ -155,6 +157,19 @@ fn venv_interpreter(venv: &Path) -> PathBuf {
     if cfg!(windows) { venv.join("Scripts").join("python.exe") } else { venv.join("bin").join("python") }
 }
 
+/// pip's options that make it look for a wheel of this name: `NAME-VERSION-PYTHON-ABI-PLATFORM.whl`, each tag one or more
+/// joined by dots.
+fn tag_options(wheel: &str) -> Vec<String> {
+    let mut tags = wheel.trim_end_matches(".whl").rsplit('-');
+    let (platforms, abi, python) = (tags.next().unwrap_or("any"), tags.next(), tags.next());
+    let mut options: Vec<String> = platforms.split('.').map(|platform| format!("--platform={platform}")).collect();
+    // `cp312` is CPython 3.12.
+    if let (Some(abi), Some(version)) = (abi, python.and_then(|tag| tag.strip_prefix("cp3"))) {
+        options.extend([format!("--abi={abi}"), "--implementation=cp".into(), format!("--python-version=3.{version}")]);
+    }
+    options
+}
+
 /// From `pip 23.2.1 from ...`.
 fn parse_pip_version(text: &str) -> Option<(u32, u32)> {
     let mut numbers = text.strip_prefix("pip ")?.split_whitespace().next()?.split('.');
@@ -189,6 +204,14 @@ mod tests {
         assert_eq!(parse_pip_version("pip 26.3.dev0 from /x"), Some((26, 3)));
         assert_eq!(parse_pip_version("no pip"), None);
         assert!((22, 2) < PIP_WITH_PYTHON_OPTION && (23, 0) > PIP_WITH_PYTHON_OPTION);
+    }
+
+    #[test]
+    fn the_name_of_a_wheel_says_what_to_ask_for() {
+        assert_eq!(tag_options("a_b-1.0-py3-none-any.whl"), ["--platform=any"]);
+        let options = ["--platform=manylinux_2_27_x86_64", "--platform=x", "--abi=abi3", "--implementation=cp"];
+        let found = tag_options("onnx-1.22.0-cp312-abi3-manylinux_2_27_x86_64.x.whl");
+        assert_eq!((&found[..4], &*found[4]), (&options.map(String::from)[..], "--python-version=3.12"));
     }
 
     #[test]
