@@ -72,8 +72,8 @@ fn convolved(
 fn add_bias(values: &mut [f64], shape: &[usize], bias: Option<&Array>) -> Result<()> {
     let Some(bias) = bias else { return Ok(()) };
     let (_, channels, spatial) = image(shape)?;
-    if bias.len() != channels {
-        return Err(format!("{} biases for {channels} channels", bias.len()));
+    if bias.shape != [channels] {
+        return Err(format!("biases of shape {:?} for {channels} channels", bias.shape));
     }
     let bias = bias.f64s();
     for (row, values) in values.chunks_mut(elements(spatial)?.max(1)).enumerate() {
