@@ -7,5 +7,6 @@ pub mod environment;
 pub mod icp;
 pub mod models;
 pub mod network;
+pub mod npm;
 pub mod onnx;
 pub mod pocket;

@@ -29,6 +29,8 @@ cargo xtask COMMAND
   build-canister             build target/wasm/onnx-canister.wasm and .wasm.gz, Candid metadata included
   reproducible               build the last commit's canister in a second folder and compare the Wasm
   size                       code bytes of the built canister by crate
+  fuzz-seeds [FOLDER...]     files for the fuzzers to begin with, into fuzz/corpus; ONNX files and images of the
+                             folders too (see fuzz/README.md)
   lint                       rustfmt and clippy over the whole workspace
   help                       this text
 ";
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Some((&"build-canister", [])) => build::canister().map(|_| ()),
         Some((&"reproducible", [])) => build::check_reproducible(),
         Some((&"size", [])) => size::print_ledger(),
+        Some((&"fuzz-seeds", rest)) => test::fuzz_seeds(rest),
         Some((&"lint", [])) => test::lint(),
         Some((&("help" | "--help" | "-h"), _)) | None => {
             print!("{HELP}");

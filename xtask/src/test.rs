@@ -67,6 +67,11 @@ pub fn bench(arguments: &[&str]) -> Result<(), String> {
         .env("ONNX_CANISTER_WASM", canister.gzip))
 }
 
+/// Writes the files that the fuzzers begin with.
+pub fn fuzz_seeds(folders: &[&str]) -> Result<(), String> {
+    run(Command::new(build::binaries()?.join("fuzz-seeds")).args(folders))
+}
+
 /// Formatting and clippy, warnings denied.
 pub fn lint() -> Result<(), String> {
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
