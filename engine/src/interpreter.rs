@@ -52,10 +52,17 @@ struct Context<'a> {
     limit: u64,
 }
 
-/// Whether every node, those of nested graphs too, has a reference operator.
+/// Whether every node, those of nested graphs too, has a reference operator, and each comes after those it takes values of.
 pub(crate) fn takes(graph: &Graph) -> bool {
     let mut takes = true;
     graph.visit_nodes(|node| takes &= reference::knows(&node.domain, &node.op_type));
+    let mut later = std::collections::BTreeSet::new();
+    for node in graph.proto.graph.iter().flat_map(|graph| &graph.node).rev() {
+        later.extend(node.output.iter().filter(|output| !output.is_empty()).map(String::as_str));
+        let mut used = std::collections::BTreeSet::new();
+        crate::onnx::values_used(node, &mut used);
+        takes &= used.is_disjoint(&later);
+    }
     takes
 }
 

@@ -346,6 +346,20 @@ fn graphs_that_do_not_hang_together_are_refused() {
     assert_eq!(no_type, "input \"image\": it has no tensor type");
 }
 
+/// Shapes that do not go together are found when the node is run, at the latest.
+#[test]
+fn a_bias_of_a_wrong_shape_is_named() {
+    let mut graph = cnn_graph(Size::Fixed(1));
+    initializer(&mut graph, "conv_b").dims = vec![4];
+    initializer(&mut graph, "conv_b").raw_data.truncate(16);
+    let found = load(files(graph)).and_then(|plan| {
+        let mut session = Session::new(plan, vec![("image".into(), f32_input(&[1, 2, 8, 8], &numbers(5, 128)))], None)?;
+        session.step(&Free, u64::MAX)
+    });
+    let error = found.expect_err("it ran").to_string();
+    assert!(error.contains("conv") && error.contains("4 biases for 8 channels"), "{error}");
+}
+
 #[test]
 fn an_error_stays() {
     let mut graph = cnn_graph(Size::Fixed(1));

@@ -22,7 +22,7 @@ pub(super) fn image(shape: &[usize]) -> Result<(usize, usize, &[usize])> {
 /// The number of groups, which both numbers of channels are multiples of.
 fn groups(call: &Call<'_>, inputs: usize, outputs: usize) -> Result<usize> {
     let groups = usize::try_from(call.int("group", 1)).unwrap_or(0);
-    match groups > 0 && inputs % groups == 0 && outputs % groups == 0 {
+    match groups > 0 && inputs.is_multiple_of(groups) && outputs.is_multiple_of(groups) {
         true => Ok(groups),
         false => Err(format!("{groups} groups of {inputs} and {outputs} channels")),
     }
