@@ -244,7 +244,8 @@ impl Operator for Attention {
                 let rows = queries.rows();
                 let (scores, wide) = scores.split_at_mut(rows * keys);
                 gemm_nt::gemm_nt(queries, keys_matrix, 1.0, 0..rows, &mut MatrixMut::new(scores, rows, keys));
-                self.weigh(&given, &unit, head, is_joined.then_some(group), scores, wide, keys);
+                let heads = if is_joined { Heads::Group(head, group) } else { Heads::One(head) };
+                self.weigh(&given, &unit, heads, scores, wide, keys);
                 let output = bytemuck::cast_slice_mut(&mut *output);
                 let mut output = match is_joined {
                     true => {
@@ -261,35 +262,34 @@ impl Operator for Attention {
     }
 }
 
+/// Whose products of queries and keys are in the rows.
+enum Heads {
+    /// Those of one head's queries.
+    One(usize),
+    /// Those of one query of so many heads from the first on.
+    Group(usize, usize),
+}
+
 impl Attention {
     fn softmax<'a>(&self, keys: usize, mask: Option<Mask<'a>>) -> Softmax<'a> {
         Softmax { scale: self.scale, mask, ..Softmax::new(keys) }
     }
 
-    /// Turns the products of queries and keys into weights: of one head's queries, or of one query of `group` heads.
-    fn weigh(
-        &self,
-        given: &Given<'_>,
-        unit: &Unit,
-        head: usize,
-        group: Option<usize>,
-        scores: &mut [f32],
-        wide: &mut [f32],
-        keys: usize,
-    ) {
+    /// Turns the products of queries and keys into weights.
+    fn weigh(&self, given: &Given<'_>, unit: &Unit, heads: Heads, scores: &mut [f32], wide: &mut [f32], keys: usize) {
         if keys == 0 {
             return;
         }
         let has_mask_per_head = self.has_mask && given.shapes.inputs[3][1] != 1;
-        match group {
-            Some(group) if has_mask_per_head => {
+        match heads {
+            Heads::Group(head, group) if has_mask_per_head => {
                 for (index, row) in scores.chunks_exact_mut(keys).enumerate().take(group) {
                     let mask = self.mask(given, unit.batch, head + index, unit.queries.clone());
                     let mask = mask.map(|mask| widened(mask, wide, keys));
                     self.softmax(keys, mask).run_in_place(0..1, row);
                 }
             }
-            _ => {
+            Heads::Group(head, _) | Heads::One(head) => {
                 let mask = self.mask(given, unit.batch, head, unit.queries.clone());
                 let mask = mask.map(|mask| widened(mask, wide, keys));
                 self.softmax(keys, mask).run_in_place(0..scores.len() / keys, scores);
