@@ -268,7 +268,7 @@ fn advance(key: &ModelKey, load: &mut Load) -> Result<Option<Arc<Plan>>, Error> 
 
 /// What the manifest says of weights.
 fn weights_of(key: &ModelKey) -> Result<Option<WeightForm>, Error> {
-    models::with(key, |entry| Ok(entry.manifest.weights))
+    Ok(models::record(key)?.weights)
 }
 
 fn load_options(weights: Option<WeightForm>) -> LoadOptions {

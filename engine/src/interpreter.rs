@@ -52,10 +52,17 @@ struct Context<'a> {
     limit: u64,
 }
 
-/// Whether every node, those of nested graphs too, has a reference operator.
+/// Whether every node, those of nested graphs too, has a reference operator, and each comes after those it takes values of.
 pub(crate) fn takes(graph: &Graph) -> bool {
     let mut takes = true;
     graph.visit_nodes(|node| takes &= reference::knows(&node.domain, &node.op_type));
+    let mut later = std::collections::BTreeSet::new();
+    for node in graph.proto.graph.iter().flat_map(|graph| &graph.node).rev() {
+        later.extend(node.output.iter().filter(|output| !output.is_empty()).map(String::as_str));
+        let mut used = std::collections::BTreeSet::new();
+        crate::onnx::values_used(node, &mut used);
+        takes &= used.is_disjoint(&later);
+    }
     takes
 }
 
@@ -79,6 +86,7 @@ impl Interpreter {
             let array = from_proto(tensor).map_err(|reason| invalid(format!("{:?}: {reason}", tensor.name)))?;
             arrays.insert(tensor.name.clone(), array);
         }
+        check_order(&proto, &arrays)?;
         let weight_bytes = arrays.values().map(|array| array.bytes().len() as u64).sum();
         let dead = last_uses(&proto);
         Ok(Interpreter { graph: proto, weights: arrays, inputs, opsets, dead, weight_bytes })
@@ -87,6 +95,22 @@ impl Interpreter {
     pub fn node_count(&self) -> usize {
         self.graph.node.len()
     }
+}
+
+/// Fails where a node takes what no node before it gives: the order of nodes is that in which they run.
+fn check_order(graph: &GraphProto, weights: &BTreeMap<String, Array>) -> Result<(), EngineError> {
+    let inputs = graph.input.iter().map(|input| input.name.as_str());
+    let mut given: std::collections::BTreeSet<&str> = weights.keys().map(String::as_str).chain(inputs).collect();
+    for node in &graph.node {
+        let mut used = std::collections::BTreeSet::new();
+        crate::onnx::values_used(node, &mut used);
+        if let Some(missing) = used.into_iter().find(|name| !name.is_empty() && !given.contains(name)) {
+            let place = format!("node {} ({})", node.name, node.op_type);
+            return Err(EngineError::invalid(place, format!("no node before it gives its input {missing:?}")));
+        }
+        given.extend(node.output.iter().map(String::as_str));
+    }
+    Ok(())
 }
 
 /// The one name of ONNX's own domain.

@@ -272,6 +272,7 @@ impl Loader {
                 Ok(Phase::Pack(graph, Box::new(ProgramBuild::new(lowered, model)), None))
             }
             lowered => {
+                self.interprets = interpreter::takes(&graph) && (lowered.is_ok() || graph.tensors.is_empty());
                 let nothing_ours = || EngineError::invalid("planning", "too few of its operators have kernels");
                 self.lowering_error = Some(lowered.err().unwrap_or_else(nothing_ours));
                 self.to_do = match self.options.free_dimensions {
@@ -281,7 +282,6 @@ impl Loader {
                     FreeDimensions::Any => vec![Sizes::Any],
                 };
                 self.phases_total = 1 + (Build::PHASES * self.to_do.len()) as u64;
-                self.interprets = graph.tensors.is_empty() && interpreter::takes(&graph);
                 if self.interprets {
                     self.phases_total = 1;
                 }

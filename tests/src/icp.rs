@@ -1,7 +1,7 @@
 //! The real `icp` from npm, with a home, a project folder and a network of its own.
 
-use crate::environment;
-use anyhow::{Context, Result, bail, ensure};
+use crate::{environment, npm};
+use anyhow::{Context, Result, ensure};
 use model_uploader::recipe::Cache;
 use std::ffi::OsString;
 use std::fs;
@@ -28,39 +28,9 @@ case "$*" in
 esac
 "#;
 
-/// The binary that `ICP_BIN` names, else the npm package's, installed into this user's cache once.
+/// The binary that `ICP_BIN` names, else the npm package's.
 pub fn binary() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("ICP_BIN") {
-        return Ok(PathBuf::from(path));
-    }
-    let platform = match (std::env::consts::OS, std::env::consts::ARCH) {
-        ("linux", "x86_64") => "linux-x64",
-        ("linux", "aarch64") => "linux-arm64",
-        ("macos", "x86_64") => "darwin-x64",
-        ("macos", "aarch64") => "darwin-arm64",
-        (os, arch) => bail!("icp {VERSION} has no npm package for {os} on {arch}: name a binary with ICP_BIN"),
-    };
-    let package = format!("@icp-sdk/icp-cli-{platform}");
-    let folder = Cache::of_this_user()?.root().join("npm").join(format!("icp-{VERSION}-{platform}"));
-    let binary = folder.join("node_modules").join(&package).join("bin/icp");
-    if !binary.is_file() {
-        // Installed beside its place and moved there, so that what is there is whole.
-        let temporary = folder.with_extension(format!("{}.tmp", std::process::id()));
-        fs::create_dir_all(&temporary)?;
-        let mut npm = Command::new("npm");
-        npm.args(["install", "--no-audit", "--no-fund", "--no-save", "--ignore-scripts", "--prefix"]);
-        let output = npm
-            .arg(&temporary)
-            .arg(format!("{package}@{VERSION}"))
-            .output()
-            .context("npm, which brings icp, cannot be run: install Node.js, or name an icp with ICP_BIN")?;
-        ensure!(output.status.success(), "npm install {package}: {}", String::from_utf8_lossy(&output.stderr));
-        if let Err(error) = fs::rename(&temporary, &folder) {
-            let _ = fs::remove_dir_all(&temporary);
-            ensure!(binary.is_file(), "{}: {error}", folder.display());
-        }
-    }
-    Ok(binary)
+    npm::binary("ICP_BIN", "@icp-sdk/icp-cli", VERSION, "icp")
 }
 
 /// A copy of the project as `icp` sees it, in a folder of its own. Dropping it stops its network.

@@ -7,6 +7,7 @@ pub mod environment;
 pub mod icp;
 pub mod models;
 pub mod network;
+pub mod npm;
 pub mod onnx;
 pub mod pocket;
 pub mod replay;

@@ -1,10 +1,11 @@
 //! What strangers send: bytes that are no argument, on every endpoint, and models that are no models.
 
 use candid::{Encode, Principal};
+use end_to_end_tests::environment;
 use end_to_end_tests::models::{MLP, assert_close, input, manifest, mlp};
 use end_to_end_tests::onnx::constant_of_computed_shape;
 use end_to_end_tests::pocket::{Model, Pocket};
-use onnx_canister_interface::{Health, InferenceAccess, ModelInfo, ModelState, SettingsPatch};
+use onnx_canister_interface::{Health, InferenceAccess, ModelInfo, ModelState, Settings, SettingsPatch};
 
 const UPDATES: [&str; 16] = [
     "begin_upload",
@@ -23,6 +24,7 @@ const UPDATES: [&str; 16] = [
     "start_classify",
     "start_infer",
     "cancel",
+    "update_settings",
 ];
 const QUERIES: [&str; 7] =
     ["missing_chunks", "model_info", "classify_query", "infer_query", "poll", "read_output", "http_request"];
@@ -86,6 +88,7 @@ fn bytes_that_are_no_argument_are_rejected_on_every_endpoint_and_cheaply() {
     let everyone = SettingsPatch { inference_access: Some(InferenceAccess::Everyone), ..SettingsPatch::default() };
     let pocket = Pocket::new(Some(everyone));
     let model = pocket.deploy_model(&mlp("mlp"));
+    let settings: Settings = pocket.query_plain("get_settings");
     for (what, bytes) in nonsense() {
         for method in UPDATES {
             let before = pocket.ic.cycle_balance(pocket.id);
@@ -94,16 +97,54 @@ fn bytes_that_are_no_argument_are_rejected_on_every_endpoint_and_cheaply() {
             // Ingress costs 2,000 cycles a byte, whatever the canister does.
             let executed = spent.saturating_sub(bytes.len() as u128 * 2_000);
             assert!(executed < NONSENSE_INSTRUCTIONS_MAX, "{what} to {method}: {executed} cycles");
-            check(what, method, answer);
+            // Every field of a change of settings may be left out: by Candid's rules another record is one, of nothing.
+            if (what, method) == ("a record of other fields", "update_settings") {
+                let answer: Result<Settings, onnx_canister_interface::Error> =
+                    candid::decode_one(&answer.expect("a change of nothing")).expect("it decodes");
+                assert_eq!(answer.expect("a change of nothing"), settings);
+            } else {
+                check(what, method, answer);
+            }
         }
         for method in QUERIES {
             check(what, method, pocket.ic.query_call(pocket.id, pocket.caller, method, bytes.clone()));
         }
     }
+    assert_eq!(pocket.query_plain::<Settings>("get_settings"), settings);
     let health: Health = pocket.query_plain("health");
     assert_eq!((health.jobs_pending, health.open_calls, health.damages.len()), (0, 0, 0));
     assert_eq!(pocket.query::<_, Vec<ModelInfo>>("list_models", ()).expect("list_models").len(), 1);
     assert_close(&pocket.infer(&model, &input()).expect("infer"), &MLP.reference(&input()));
+}
+
+/// An upgrade's argument is the installation's. It is optional, so by Candid's rules a value of any other type is null.
+#[test]
+fn bytes_that_are_no_argument_install_nothing() {
+    const OF_ANOTHER_TYPE: [&str; 4] = ["an integer", "a blob", "a principal", "a record of other fields"];
+    let everyone = SettingsPatch { inference_access: Some(InferenceAccess::Everyone), ..SettingsPatch::default() };
+    let pocket = Pocket::new(Some(everyone));
+    let model = pocket.deploy_model(&mlp("mlp"));
+    let settings: Settings = pocket.query_plain("get_settings");
+    let wasm = environment::canister_wasm().expect("the canister's Wasm");
+    for (what, bytes) in nonsense() {
+        let before = pocket.ic.cycle_balance(pocket.id);
+        let answer = pocket.ic.upgrade_canister(pocket.id, wasm.clone(), bytes, Some(pocket.caller));
+        let spent = before.saturating_sub(pocket.ic.cycle_balance(pocket.id));
+        println!("{what}: {spent} cycles, {answer:?}");
+        if OF_ANOTHER_TYPE.contains(&what) {
+            answer.unwrap_or_else(|reject| panic!("{what}: {reject}"));
+            pocket.tick_until(what, || pocket.info(&model).state == ModelState::Ready);
+        } else {
+            let message = answer.expect_err(what).to_string();
+            let says_so = ["decode", "Candid", "argument", "parse", "skipping", "quota", "UTF-8", "utf-8"];
+            assert!(says_so.iter().any(|word| message.contains(word)), "{what}: {message}");
+            assert!(message.len() < 20_000, "{what}: a message of {} bytes", message.len());
+            // The heap is as it was too.
+            assert_eq!(pocket.info(&model).state, ModelState::Ready, "{what}");
+        }
+        assert_eq!(pocket.query_plain::<Settings>("get_settings"), settings, "{what}");
+        assert_close(&pocket.infer(&model, &input()).expect("infer"), &MLP.reference(&input()));
+    }
 }
 
 /// A reject that names what could not be decoded, or an answer that is an error: a text may be a name of nothing.

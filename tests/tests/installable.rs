@@ -44,18 +44,6 @@ fn the_module_keeps_every_limit_on_size() {
 }
 
 #[test]
-fn the_candid_interface_is_public_metadata() {
-    let wasm = module();
-    let did =
-        std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../canister/onnx-canister.did")).expect("the .did file");
-    let found = Parser::new(0).parse_all(&wasm).any(|payload| {
-        matches!(payload, Ok(Payload::CustomSection(section))
-            if section.name() == "icp:public candid:service" && section.data() == did)
-    });
-    assert!(found);
-}
-
-#[test]
 fn it_installs_and_is_well() {
     let pocket = Pocket::new(None);
     let health: Health = pocket.query_plain("health");

@@ -29,13 +29,10 @@ pub fn canister() -> Result<CanisterWasm, String> {
     let paths = CanisterWasm { wasm: folder.join("onnx-canister.wasm"), gzip: folder.join("onnx-canister.wasm.gz") };
     write_if_changed(&paths.wasm, &wasm)?;
     write_if_changed(&paths.gzip, &gzip(&wasm)?)?;
-    eprintln!(
-        "{}: {} bytes, code section {} bytes, sha256 {}",
-        paths.wasm.display(),
-        wasm.len(),
-        crate::size::code_section_bytes(&wasm)?,
-        hex::encode(Sha256::digest(&wasm)),
-    );
+    eprintln!("{} bytes, code section {} bytes", wasm.len(), crate::size::code_section_bytes(&wasm)?);
+    for path in [&paths.wasm, &paths.gzip] {
+        eprintln!("sha256 {}  {}", sha256(path)?, path.display());
+    }
     Ok(paths)
 }
 
@@ -107,7 +104,8 @@ pub fn check_reproducible() -> Result<(), String> {
     if !changed.is_empty() {
         return Err(format!("the clone is made of the last commit, and these files differ from it:\n{changed}"));
     }
-    let here = sha256(&canister()?.wasm)?;
+    let built = canister()?;
+    let here = [sha256(&built.wasm)?, sha256(&built.gzip)?];
     // Not below the root: cargo would read the root's configuration as well as the clone's.
     let clone = std::env::temp_dir().join(format!("onnx-canister, another folder {}", std::process::id()));
     let there = build_clone(&clone);
@@ -115,21 +113,23 @@ pub fn check_reproducible() -> Result<(), String> {
     let there = there?;
     if here != there {
         return Err(format!(
-            "the Wasm depends on where it is built: sha256 {here} here, {there} in {}",
+            "the Wasm depends on where it is built: sha256 of module and gzipped module {here:?} here, {there:?} in {}",
             clone.display()
         ));
     }
-    println!("two folders, one Wasm: sha256 {here}");
+    let [wasm, gzip] = here;
+    println!("two folders, one Wasm: sha256 {wasm}, gzipped {gzip}");
     Ok(())
 }
 
-/// Clones the last commit to a folder, builds the canister there and returns the Wasm's sha256.
-fn build_clone(clone: &Path) -> Result<String, String> {
+/// Clones the last commit to a folder, builds the canister there and returns the sha256 of the Wasm and of the gzipped one.
+fn build_clone(clone: &Path) -> Result<[String; 2], String> {
     run(Command::new("git").args(["clone", "--quiet", "--no-hardlinks"]).arg(root()).arg(clone))?;
     // The clone's own xtask: a change of the build itself is seen too.
     let mut build = cargo(&["run", "--quiet", "--locked", "--package", "xtask", "--", "build-canister"]);
     run(build.current_dir(clone).env("CARGO_TARGET_DIR", clone.join("target")))?;
-    sha256(&clone.join("target/wasm/onnx-canister.wasm"))
+    let wasm = clone.join("target/wasm/onnx-canister.wasm");
+    Ok([sha256(&wasm)?, sha256(&wasm.with_extension("wasm.gz"))?])
 }
 
 fn sha256(path: &Path) -> Result<String, String> {

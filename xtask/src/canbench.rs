@@ -14,7 +14,12 @@ const NOISE_PERCENT: &str = "1";
 
 /// Builds the module with the benchmarks: what `canbench.yml` calls.
 pub fn build() -> Result<(), String> {
-    let uploader = build::binaries()?.join("model-uploader");
+    build_with(&build::binaries()?)
+}
+
+/// As [`build`], with the uploader that is in the folder `binaries`.
+fn build_with(binaries: &Path) -> Result<(), String> {
+    let uploader = binaries.join("model-uploader");
     let fetched = output(Command::new(uploader).current_dir(root()).args(["fetch", "efficientnet-lite0", "--json"]))?;
     let fetched: serde_json::Value =
         serde_json::from_str(&fetched).map_err(|e| format!("what model-uploader fetch printed: {e}"))?;
@@ -30,14 +35,16 @@ pub fn run_benchmarks(arguments: &[&str]) -> Result<(), String> {
         other => return Err(format!("canbench takes --persist or nothing, not {other:?}")),
     };
     let runner = install()?;
-    let replica = build::binaries()?.join("replica");
+    let binaries = build::binaries()?;
+    build_with(&binaries)?;
     let mut command = Command::new(runner);
     command
         .current_dir(root())
         .args(["--no-runtime-integrity-check", "--less-verbose", "--show-summary"])
         .args(["--noise-threshold", NOISE_PERCENT, "--runtime-path"])
-        .arg(replica)
-        .env("REPLICA_POCKET_IC_VERSION", POCKET_IC_VERSION);
+        .arg(binaries.join("replica"))
+        .env("REPLICA_POCKET_IC_VERSION", POCKET_IC_VERSION)
+        .env("CANBENCH_CFG_FILE", configuration()?);
     if persist {
         return run(command.arg("--persist"));
     }
@@ -53,6 +60,20 @@ pub fn run_benchmarks(arguments: &[&str]) -> Result<(), String> {
     }
 }
 
+/// Writes what `canbench.yml` says for the module that is built already, wherever the target folder is.
+fn configuration() -> Result<PathBuf, String> {
+    let path = root().join("canbench.yml");
+    let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let kept: Vec<String> = text
+        .lines()
+        .filter(|line| !line.starts_with("build_cmd:"))
+        .map(|line| line.replace("./target/", &format!("{}/", target_dir().display())))
+        .collect();
+    let written = target_dir().join(format!("canbench-{VERSION}/canbench.yml"));
+    fs::write(&written, kept.join("\n")).map_err(|e| format!("{}: {e}", written.display()))?;
+    Ok(written)
+}
+
 /// Whether a line of the runner's report tells a figure that is not the committed one.
 fn is_change(line: &str) -> bool {
     ["(regressed", "(improved", "(new)"].iter().any(|status| line.contains(status))
@@ -65,7 +86,9 @@ fn install() -> Result<PathBuf, String> {
     if !runner.exists() {
         fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
         let mut install = cargo(&["install", "canbench", "--version", VERSION, "--locked", "--debug", "--root"]);
-        run(install.arg(&folder).arg("--target-dir").arg(folder.join("build")))?;
+        let built = folder.join("build");
+        run(install.arg(&folder).arg("--target-dir").arg(&built))?;
+        fs::remove_dir_all(&built).map_err(|e| format!("{}: {e}", built.display()))?;
     }
     Ok(runner)
 }

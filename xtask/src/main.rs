@@ -38,6 +38,8 @@ cargo xtask COMMAND
                              conformance/manifest.txt; --update writes that file, FILTER runs some cases only
   reproducible               build the last commit's canister in a second folder and compare the Wasm
   size                       code bytes of the built canister by crate
+  fuzz-seeds [FOLDER...]     files for the fuzzers to begin with, into fuzz/corpus; ONNX files and images of the
+                             folders too (see fuzz/README.md)
   lint                       rustfmt and clippy over the whole workspace
   help                       this text
 ";
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         Some((&"build-canister", [])) => build::canister().map(|_| ()),
         Some((&"reproducible", [])) => build::check_reproducible(),
         Some((&"size", [])) => size::print_ledger(),
+        Some((&"fuzz-seeds", rest)) => test::fuzz_seeds(rest),
         Some((&"lint", [])) => test::lint(),
         Some((&("help" | "--help" | "-h"), _)) | None => {
             print!("{HELP}");

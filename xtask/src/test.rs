@@ -86,6 +86,11 @@ pub fn conformance(arguments: &[&str]) -> Result<(), String> {
     run(Command::new(binaries.join("onnx-conformance")).current_dir(root()).args(arguments))
 }
 
+/// Writes the files that the fuzzers begin with.
+pub fn fuzz_seeds(folders: &[&str]) -> Result<(), String> {
+    run(Command::new(build::binaries()?.join("fuzz-seeds")).args(folders))
+}
+
 /// Formatting and clippy, warnings denied.
 pub fn lint() -> Result<(), String> {
     run(&mut cargo(&["fmt", "--all", "--check"]))?;

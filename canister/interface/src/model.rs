@@ -29,7 +29,7 @@ pub struct Manifest {
     /// Free text for people: where the model is from, its licence.
     pub description: String,
     /// What weights become on the heap; `None`: as the file has them, and 4-bit ones as int8 while the heap has room.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<WeightForm>,
 }
 

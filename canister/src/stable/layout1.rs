@@ -256,6 +256,7 @@ impl Old {
             commit: old.commit.map(|_| CommitCursor::start()),
             task: old.task,
             preprocessing: old.preprocessing,
+            weights: None,
             labels_count: old.labels_count,
             description: old.description,
             inputs: old.inputs,

@@ -6,7 +6,7 @@ use crate::loading;
 use crate::record;
 use crate::stable::{Blob, Kind, damage, directory};
 use onnx_canister_interface::{
-    Cost, Error, Manifest, ModelInfo, ModelRef, ModelState, Preprocessing, Task, TensorInfo,
+    Cost, Error, Manifest, ModelInfo, ModelRef, ModelState, Preprocessing, Task, TensorInfo, WeightForm,
 };
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -63,6 +63,8 @@ pub struct ModelRecord {
     pub commit: Option<CommitCursor>,
     pub task: Task,
     pub preprocessing: Option<Preprocessing>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<WeightForm>,
     pub labels_count: u32,
     pub description: String,
     pub stable_bytes: u64,

@@ -92,6 +92,7 @@ fn reserve(key: ModelKey, manifest: Manifest, encoded: &[u8], digest: &[u8]) -> 
         commit: None,
         task: manifest.task.clone(),
         preprocessing: manifest.preprocessing.clone(),
+        weights: manifest.weights,
         labels_count: manifest.labels.len() as u32,
         description: manifest.description.clone(),
         inputs: Vec::new(),

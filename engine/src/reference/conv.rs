@@ -22,7 +22,7 @@ pub(super) fn image(shape: &[usize]) -> Result<(usize, usize, &[usize])> {
 /// The number of groups, which both numbers of channels are multiples of.
 fn groups(call: &Call<'_>, inputs: usize, outputs: usize) -> Result<usize> {
     let groups = usize::try_from(call.int("group", 1)).unwrap_or(0);
-    match groups > 0 && inputs % groups == 0 && outputs % groups == 0 {
+    match groups > 0 && inputs.is_multiple_of(groups) && outputs.is_multiple_of(groups) {
         true => Ok(groups),
         false => Err(format!("{groups} groups of {inputs} and {outputs} channels")),
     }
@@ -72,8 +72,8 @@ fn convolved(
 fn add_bias(values: &mut [f64], shape: &[usize], bias: Option<&Array>) -> Result<()> {
     let Some(bias) = bias else { return Ok(()) };
     let (_, channels, spatial) = image(shape)?;
-    if bias.len() != channels {
-        return Err(format!("{} biases for {channels} channels", bias.len()));
+    if bias.shape != [channels] {
+        return Err(format!("biases of shape {:?} for {channels} channels", bias.shape));
     }
     let bias = bias.f64s();
     for (row, values) in values.chunks_mut(elements(spatial)?.max(1)).enumerate() {

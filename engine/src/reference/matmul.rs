@@ -10,7 +10,7 @@ const PRODUCTS_MAX: u64 = 1 << 36;
 
 /// The product of `m` by `k` and `k` by `n` numbers, each sum in order.
 fn product<T: Copy + Default>(a: &[T], b: &[T], k: usize, n: usize, add: fn(T, T, T) -> T) -> Vec<T> {
-    let mut result = vec![T::default(); if k == 0 { 0 } else { a.len() / k * n }];
+    let mut result = vec![T::default(); a.len().checked_div(k).unwrap_or(0) * n];
     for (row, sums) in a.chunks(k.max(1)).zip(result.chunks_mut(n.max(1))) {
         for (x, weights) in row.iter().zip(b.chunks(n.max(1))) {
             sums.iter_mut().zip(weights).for_each(|(sum, weight)| *sum = add(*sum, *x, *weight));

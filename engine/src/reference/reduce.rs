@@ -95,6 +95,13 @@ fn order(numbers: &Numbers, flip: i64, one: usize, other: usize) -> Ordering {
     }
 }
 
+/// The numbers below `count` in an order, those that are equal in it as they were. One sort serves all operators.
+pub(super) fn sorted(count: usize, order: &dyn Fn(usize, usize) -> Ordering) -> Vec<usize> {
+    let mut sorted: Vec<usize> = (0..count).collect();
+    sorted.sort_by(|one, other| order(*one, *other));
+    sorted
+}
+
 /// `ArgMax` and `ArgMin`.
 pub(super) fn arg(call: &Call<'_>) -> Result<Vec<Array>> {
     let x = call.input(0)?;
@@ -233,9 +240,8 @@ pub(super) fn top_k(call: &Call<'_>) -> Result<Vec<Array>> {
     let (mut places, mut indices) = (vec![0; count], vec![0i64; count]);
     // An empty axis has no rows to tell apart.
     for start in starts.into_iter().filter(|_| count > 0) {
-        let mut sorted: Vec<usize> = (0..steps.len()).collect();
-        sorted.sort_by(|one, other| {
-            let order = order(&numbers, flip, start + steps[*one], start + steps[*other]);
+        let sorted = sorted(steps.len(), &|one, other| {
+            let order = order(&numbers, flip, start + steps[one], start + steps[other]);
             if takes_largest { order.reverse() } else { order }
         });
         // The row of a result starts where that of the input does, with the axis' size in between.
@@ -265,18 +271,17 @@ pub(super) fn unique(call: &Call<'_>) -> Result<Vec<Array>> {
         let orders = steps.iter().map(|step| order(&numbers, flip, starts[one] + step, starts[other] + step));
         orders.into_iter().find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
     };
-    let mut sorted: Vec<usize> = (0..starts.len()).collect();
-    sorted.sort_by(|one, other| compare(*one, *other));
     // Runs of equal rows; the sort keeps the first of each first.
     let mut runs: Vec<Vec<usize>> = Vec::new();
-    for row in sorted {
+    for row in sorted(starts.len(), &compare) {
         match runs.last_mut() {
             Some(run) if compare(run[0], row).is_eq() => run.push(row),
             _ => runs.push(vec![row]),
         }
     }
     if call.int("sorted", 1) == 0 {
-        runs.sort_by_key(|run| run[0]);
+        let by_first = sorted(runs.len(), &|one, other| runs[one][0].cmp(&runs[other][0]));
+        runs = by_first.into_iter().map(|index| std::mem::take(&mut runs[index])).collect();
     }
     let mut inverse = vec![0i64; starts.len()];
     for (index, run) in runs.iter().enumerate() {

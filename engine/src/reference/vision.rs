@@ -152,12 +152,11 @@ pub(super) fn non_max_suppression(call: &Call<'_>) -> Result<Vec<Array>> {
     for row in 0..batch * classes {
         let (image, class) = (row / classes, row % classes);
         let scores = &scores[row * count..(row + 1) * count];
-        let mut candidates: Vec<usize> =
-            (0..count).filter(|index| least_score.is_none_or(|least| scores[*index] > least)).collect();
         // Of equal scores the first comes first.
-        candidates.sort_by(|one, other| scores[*other].total_cmp(&scores[*one]));
+        let candidates = super::reduce::sorted(count, &|one, other| scores[other].total_cmp(&scores[one]));
+        let is_candidate = |index: &usize| least_score.is_none_or(|least| scores[*index] > least);
         let mut kept: Vec<[(f64, f64); 2]> = Vec::new();
-        for index in candidates {
+        for index in candidates.into_iter().filter(is_candidate) {
             if kept.len() == most {
                 break;
             }

@@ -38,13 +38,12 @@ fn positive(call: &Call<'_>, name: &str, rank: usize) -> Result<Vec<i64>> {
 impl Window {
     /// The window that a convolution or pooling slides over axes of these sizes.
     pub fn new(call: &Call<'_>, input: &[usize], kernel: &[usize]) -> Result<Window> {
-        let rank = input.len();
         let mut window = Window::bare(call, input, kernel)?;
         let kernel_extent = |axis: usize| (kernel[axis] as i64 - 1) * window.dilations[axis] + 1;
         let auto_pad = call.text("auto_pad", "NOTSET");
         let rounds_up = call.flag("ceil_mode");
-        for axis in 0..rank {
-            let (size, step, extent) = (input[axis] as i64, window.steps[axis], kernel_extent(axis));
+        for (axis, size) in input.iter().enumerate() {
+            let (size, step, extent) = (*size as i64, window.steps[axis], kernel_extent(axis));
             if auto_pad.starts_with("SAME") {
                 let total = ((size + step - 1) / step - 1).saturating_mul(step).saturating_add(extent - size).max(0);
                 let less = total / 2;
