@@ -46,7 +46,8 @@ impl Operator for Append {
 
     fn instructions(&self, shapes: &Shapes, _units: Range<usize>) -> u64 {
         let (of_past, of_new) = self.copies(shapes, shapes.output.get(2).copied().unwrap_or(0));
-        CALL_INSTRUCTIONS + of_past.estimate_instructions(4) + of_new.estimate_instructions(4)
+        // Two copies are prepared, each of eight axes.
+        CALL_INSTRUCTIONS + 7_000 + of_past.estimate_instructions(4) + of_new.estimate_instructions(4)
     }
 
     fn appends(&self) -> bool {

@@ -181,7 +181,7 @@ impl Operator for Attention {
         let softmax = self.softmax(keys, None).estimate_instructions(rows) + (4 * rows * keys) as u64;
         let products = gemm_nt::estimate_instructions(rows, columns, keys)
             + gemm::estimate_instructions_unpacked(rows, keys, whole.value_columns);
-        CALL_INSTRUCTIONS + units.len() as u64 * (400 + times as u64 * (600 + products + softmax))
+        CALL_INSTRUCTIONS + units.len() as u64 * (1_500 + times as u64 * (2_500 + products + softmax))
     }
 
     fn multiply_accumulates(&self, shapes: &Shapes) -> u64 {
@@ -242,10 +242,9 @@ impl Operator for Attention {
                     false => q.matrix(unit.batch, head, unit.queries.clone()),
                 };
                 let rows = queries.rows();
-                let (scores, wide) = scores.split_at_mut(rows * keys);
-                gemm_nt::gemm_nt(queries, keys_matrix, 1.0, 0..rows, &mut MatrixMut::new(scores, rows, keys));
-                let heads = if is_joined { Heads::Group(head, group) } else { Heads::One(head) };
-                self.weigh(&given, &unit, heads, scores, wide, keys);
+                let mut products = MatrixMut::new(&mut scores[..rows * keys], rows, keys);
+                gemm_nt::gemm_nt(queries, keys_matrix, 1.0, 0..rows, &mut products);
+                self.weigh(&given, &unit, head, is_joined.then_some(group), scores, [rows, keys]);
                 let output = bytemuck::cast_slice_mut(&mut *output);
                 let mut output = match is_joined {
                     true => {
@@ -254,7 +253,7 @@ impl Operator for Attention {
                     }
                     false => self.output(output, output_sizes, &unit, head),
                 };
-                let scores = MatrixRef::new(scores, rows, keys);
+                let scores = MatrixRef::new(&scores[..rows * keys], rows, keys);
                 gemm::gemm_unpacked(scores, values, &Epilogue::NONE, 0..rows, &mut output);
             }
         }
@@ -262,34 +261,36 @@ impl Operator for Attention {
     }
 }
 
-/// Whose products of queries and keys are in the rows.
-enum Heads {
-    /// Those of one head's queries.
-    One(usize),
-    /// Those of one query of so many heads from the first on.
-    Group(usize, usize),
-}
-
 impl Attention {
     fn softmax<'a>(&self, keys: usize, mask: Option<Mask<'a>>) -> Softmax<'a> {
         Softmax { scale: self.scale, mask, ..Softmax::new(keys) }
     }
 
-    /// Turns the products of queries and keys into weights.
-    fn weigh(&self, given: &Given<'_>, unit: &Unit, heads: Heads, scores: &mut [f32], wide: &mut [f32], keys: usize) {
+    /// Turns the products of queries and keys into weights: of one head's queries, or of one query of `group` heads.
+    fn weigh(
+        &self,
+        given: &Given<'_>,
+        unit: &Unit,
+        head: usize,
+        group: Option<usize>,
+        scratch: &mut [f32],
+        [rows, keys]: [usize; 2],
+    ) {
         if keys == 0 {
             return;
         }
+        // Behind the products is room for a mask that has to be widened.
+        let (scores, wide) = scratch.split_at_mut(rows * keys);
         let has_mask_per_head = self.has_mask && given.shapes.inputs[3][1] != 1;
-        match heads {
-            Heads::Group(head, group) if has_mask_per_head => {
+        match group {
+            Some(group) if has_mask_per_head => {
                 for (index, row) in scores.chunks_exact_mut(keys).enumerate().take(group) {
                     let mask = self.mask(given, unit.batch, head + index, unit.queries.clone());
                     let mask = mask.map(|mask| widened(mask, wide, keys));
                     self.softmax(keys, mask).run_in_place(0..1, row);
                 }
             }
-            Heads::Group(head, _) | Heads::One(head) => {
+            _ => {
                 let mask = self.mask(given, unit.batch, head, unit.queries.clone());
                 let mask = mask.map(|mask| widened(mask, wide, keys));
                 self.softmax(keys, mask).run_in_place(0..scores.len() / keys, scores);
@@ -310,4 +311,143 @@ fn widened<'a>(mask: Mask<'a>, wide: &'a mut [f32], keys: usize) -> Mask<'a> {
     let wide = &mut wide[..mask.rows * keys];
     wide.chunks_exact_mut(keys).zip(mask.values).for_each(|(row, number)| row.fill(*number));
     Mask { values: wide, ..mask }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BATCH: usize = 2;
+    const HEADS: usize = 6;
+    const KV_HEADS: usize = 2;
+    const COLUMNS: usize = 5;
+
+    fn number(seed: usize) -> f32 {
+        ((seed * 2_654_435_761) % 2003) as f32 / 1001.0 - 1.0
+    }
+
+    fn shape(axes: Axes, heads: usize, positions: usize) -> Vec<usize> {
+        match axes {
+            Axes::ByHead => vec![BATCH, heads, positions, COLUMNS],
+            Axes::ByPosition => vec![BATCH, positions, heads, COLUMNS],
+        }
+    }
+
+    /// A value whose elements depend on their place alone, however its axes lie, with room for `capacity` positions.
+    fn value(axes: Axes, heads: usize, positions: usize, capacity: usize, seed: usize) -> Vec<f32> {
+        let sizes = Sizes { batch: BATCH, heads, positions, columns: COLUMNS };
+        let [of_batch, of_head, of_position] = axes.strides(sizes, capacity);
+        let mut data = vec![f32::NAN; BATCH * heads * capacity * COLUMNS];
+        for (b, h) in (0..BATCH * heads).map(|at| (at / heads, at % heads)) {
+            for (p, c) in (0..positions * COLUMNS).map(|at| (at / COLUMNS, at % COLUMNS)) {
+                data[b * of_batch + h * of_head + p * of_position + c] =
+                    number(seed + ((b * heads + h) * 1000 + p) * 10 + c);
+            }
+        }
+        data
+    }
+
+    /// The result by head; `room` is for positions of the keys and values that are not there yet.
+    fn run(op: &Attention, queries: usize, keys: usize, room: usize, mask: &[f32], mask_shape: [usize; 4]) -> Vec<f32> {
+        let inputs = [
+            value(op.queries, HEADS, queries, queries, 1),
+            value(op.keys, KV_HEADS, keys, keys + room, 2),
+            value(op.values, KV_HEADS, keys, keys + room, 3),
+            mask.to_vec(),
+        ];
+        let shapes = Shapes {
+            inputs: vec![
+                shape(op.queries, HEADS, queries),
+                shape(op.keys, KV_HEADS, keys),
+                shape(op.values, KV_HEADS, keys),
+                mask_shape.to_vec(),
+            ],
+            output: shape(op.output, HEADS, queries),
+            parameters: Vec::new(),
+        };
+        let inputs: Vec<&[u8]> = inputs.iter().map(|input| bytemuck::cast_slice(input)).collect();
+        let mut output = vec![0f32; BATCH * HEADS * queries * COLUMNS];
+        let mut scratch = vec![0f32; op.scratch_bytes(&shapes) / 4];
+        for unit in 0..op.units(&shapes) {
+            let (output, scratch) = (bytemuck::cast_slice_mut(&mut output), bytemuck::cast_slice_mut(&mut scratch));
+            op.run(Call { shapes: &shapes, inputs: &inputs, output, scratch, units: unit..unit + 1 }).unwrap();
+        }
+        let sizes = Sizes { batch: BATCH, heads: HEADS, positions: queries, columns: COLUMNS };
+        let [of_batch, of_head, of_position] = op.output.strides(sizes, queries);
+        let mut by_head = Vec::new();
+        for (b, h, p) in
+            (0..BATCH * HEADS * queries).map(|at| (at / HEADS / queries, at / queries % HEADS, at % queries))
+        {
+            by_head.extend_from_slice(&output[b * of_batch + h * of_head + p * of_position..][..COLUMNS]);
+        }
+        by_head
+    }
+
+    fn attention(queries: Axes, keys: Axes, output: Axes) -> Attention {
+        Attention { scale: 0.4, has_mask: true, nan_to_zero: false, queries, keys, values: keys, output }
+    }
+
+    fn causal(queries: usize, keys: usize) -> Vec<f32> {
+        let sees = |at: usize| at % keys <= keys - queries + at / keys;
+        (0..queries * keys).map(|at| if sees(at) { 0.0 } else { f32::MIN }).collect()
+    }
+
+    #[test]
+    fn the_result_follows_the_definition_however_axes_lie() {
+        use Axes::{ByHead, ByPosition};
+        let (queries, keys) = (3, 7);
+        let mask = causal(queries, keys);
+        let plain = attention(ByHead, ByHead, ByHead);
+        let result = run(&plain, queries, keys, 0, &mask, [1, 1, queries, keys]);
+        for (at, row) in result.chunks(COLUMNS).enumerate() {
+            let (b, h, q) = (at / HEADS / queries, at / queries % HEADS, at % queries);
+            let kv = b * KV_HEADS + h / (HEADS / KV_HEADS);
+            let of =
+                |seed: usize, head: usize, p: usize, c: usize| f64::from(number(seed + (head * 1000 + p) * 10 + c));
+            let weights: Vec<f64> = (0..keys)
+                .map(|k| {
+                    let product: f64 = (0..COLUMNS).map(|c| of(1, b * HEADS + h, q, c) * of(2, kv, k, c)).sum();
+                    (product * 0.4 + f64::from(mask[q * keys + k])).exp()
+                })
+                .collect();
+            let total: f64 = weights.iter().sum();
+            for (c, got) in row.iter().enumerate() {
+                let expected: f64 =
+                    weights.iter().enumerate().map(|(k, weight)| weight * of(3, kv, k, c)).sum::<f64>() / total;
+                assert!((f64::from(*got) - expected).abs() < 1e-5, "{got}, not {expected}");
+            }
+        }
+        for op in [attention(ByPosition, ByHead, ByPosition), attention(ByHead, ByPosition, ByHead)] {
+            assert_eq!(run(&op, queries, keys, 0, &mask, [1, 1, queries, keys]), result);
+        }
+        // Room behind the keys is not looked at.
+        assert_eq!(run(&plain, queries, keys, 9, &mask, [1, 1, queries, keys]), result);
+    }
+
+    #[test]
+    fn a_row_has_the_same_bits_alone_and_among_others() {
+        let op = attention(Axes::ByPosition, Axes::ByHead, Axes::ByPosition);
+        let keys = 140;
+        let mask = causal(keys, keys);
+        let all = run(&op, keys, keys, 0, &mask, [1, 1, keys, keys]);
+        // The first query of all, which sees one key, is computed with one key.
+        let first = run(&op, 1, 1, 3, &[0.0], [1, 1, 1, 1]);
+        for head in 0..BATCH * HEADS {
+            let (one, of_all) = (&first[head * COLUMNS..][..COLUMNS], &all[head * keys * COLUMNS..][..COLUMNS]);
+            assert!(one.iter().zip(of_all).all(|(a, b)| a.to_bits() == b.to_bits()), "{one:?}, not {of_all:?}");
+        }
+    }
+
+    #[test]
+    fn a_query_that_sees_nothing_is_zero_where_that_is_asked_for() {
+        let nan = attention(Axes::ByHead, Axes::ByHead, Axes::ByHead);
+        let hidden = [f32::NEG_INFINITY; 4];
+        assert!(run(&nan, 1, 4, 0, &hidden, [1, 1, 1, 4]).iter().all(|x| x.is_nan()));
+        let zero = Attention { nan_to_zero: true, ..nan };
+        assert!(run(&zero, 1, 4, 0, &hidden, [1, 1, 1, 4]).iter().all(|x| *x == 0.0));
+        // One number of a mask for all keys.
+        let (wide, narrow) = ([0.5; 8], [0.5; 2]);
+        let op = attention(Axes::ByHead, Axes::ByHead, Axes::ByHead);
+        assert_eq!(run(&op, 2, 4, 0, &wide, [1, 1, 2, 4]), run(&op, 2, 4, 0, &narrow, [1, 1, 2, 1]));
+    }
 }

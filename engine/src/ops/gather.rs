@@ -110,7 +110,7 @@ impl Operator for PackedGather {
 
     fn instructions(&self, shapes: &Shapes, units: Range<usize>) -> u64 {
         let rows = (units.len() * ROWS_PER_UNIT).min(shapes.inputs[0].iter().product());
-        CALL_INSTRUCTIONS + (rows * (300 + 12 * self.sizes().1)) as u64
+        CALL_INSTRUCTIONS + (rows * (1_500 + 18 * self.sizes().1)) as u64
     }
 
     fn run(&self, call: Call<'_>) -> Result<(), String> {

@@ -107,3 +107,36 @@ impl Operator for PackedNorm {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_normalised_each_alone() {
+        let x: Vec<f32> = (0..140 * 6).map(|at| ((at * 37) % 101) as f32 / 50.0 - 1.0).collect();
+        let (weight, bias) = (vec![1.0, -2.0, 0.5, 3.0, 1.5, 1.0], vec![0.1, 0.2, 0.3, 0.4, 0.5, 0.6]);
+        let shapes = Shapes { inputs: vec![vec![2, 70, 6]], output: vec![2, 70, 6], parameters: Vec::new() };
+        for kind in [Kind::Layer, Kind::Rms] {
+            let norm = Norm { kind, epsilon: 1e-3, has_weight: true, has_bias: kind == Kind::Layer };
+            let bias = norm.has_bias.then(|| bias.clone());
+            let op = PackedNorm { norm, weight: Some(weight.clone()), bias: bias.clone() };
+            let mut output = vec![0f32; x.len()];
+            for unit in 0..op.units(&shapes) {
+                let (inputs, output) = ([bytemuck::cast_slice(&x)], bytemuck::cast_slice_mut(&mut output));
+                op.run(Call { shapes: &shapes, inputs: &inputs, output, scratch: &mut [], units: unit..unit + 1 })
+                    .unwrap();
+            }
+            for (row, got) in x.chunks(6).zip(output.chunks(6)) {
+                let row: Vec<f64> = row.iter().map(|x| f64::from(*x)).collect();
+                let mean = if kind == Kind::Layer { row.iter().sum::<f64>() / 6.0 } else { 0.0 };
+                let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 6.0;
+                for (column, x) in row.iter().enumerate() {
+                    let scaled = (x - mean) / (variance + 1e-3).sqrt() * f64::from(weight[column]);
+                    let expected = scaled + bias.as_ref().map_or(0.0, |bias| f64::from(bias[column]));
+                    assert!((f64::from(got[column]) - expected).abs() < 1e-5, "{} is not {expected}", got[column]);
+                }
+            }
+        }
+    }
+}

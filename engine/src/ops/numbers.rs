@@ -127,3 +127,38 @@ impl Operator for Range {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(op: &dyn Operator, inputs: &[&[u8]], parameters: Vec<i64>, elements: usize, bytes: usize) -> Vec<u8> {
+        let shapes = Shapes { inputs: vec![Vec::new(); inputs.len()], output: vec![elements], parameters };
+        let mut output = vec![0u64; bytes.div_ceil(8)];
+        let output: &mut [u8] = &mut bytemuck::cast_slice_mut(&mut output)[..bytes];
+        op.run(Call { shapes: &shapes, inputs, output, scratch: &mut [], units: 0..1 }).unwrap();
+        output.to_vec()
+    }
+
+    #[test]
+    fn numbers_that_a_request_settles_are_put_between_those_that_are_known() {
+        let free = Number::Free(Dim::Free(0));
+        let op = Numbers { numbers: vec![Number::Known(-1), free, Number::Known(1 << 40), free] };
+        assert_eq!(op.parameters().len(), 2);
+        let result = run(&op, &[], vec![7, -3], 4, 32);
+        assert_eq!(result, [-1i64, 7, 1 << 40, -3].map(i64::to_le_bytes).as_flattened());
+    }
+
+    #[test]
+    fn a_range_goes_by_its_step() {
+        let of = |datum_type| Range { datum_type };
+        let (start, step) = ([5i64], [-2i64]);
+        let inputs = [bytemuck::cast_slice(&start), bytemuck::cast_slice(&step)];
+        let result = run(&of(DatumType::I64), &inputs, Vec::new(), 3, 24);
+        assert_eq!(result, [5i64, 3, 1].map(i64::to_le_bytes).as_flattened());
+        let (start, step) = ([0.5f32], [0.25f32]);
+        let inputs = [bytemuck::cast_slice(&start), bytemuck::cast_slice(&step)];
+        let result = run(&of(DatumType::F32), &inputs, Vec::new(), 3, 12);
+        assert_eq!(result, [0.5f32, 0.75, 1.0].map(f32::to_le_bytes).as_flattened());
+    }
+}

@@ -4,6 +4,9 @@ use super::ELEMENTS_PER_UNIT;
 use onnx_kernels::typed::MAX_RANK;
 use std::ops::Range;
 
+/// Instructions of finding a part and its operands.
+pub(crate) const PART_INSTRUCTIONS: u64 = 3_500;
+
 /// Dimensions, without an allocation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dims {

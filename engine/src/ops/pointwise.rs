@@ -190,6 +190,9 @@ impl Pointwise {
     }
 }
 
+/// Instructions of preparing a chain.
+const CHAIN_INSTRUCTIONS: u64 = 9_000;
+
 impl Operator for Pointwise {
     fn name(&self) -> &'static str {
         let [step] = self.steps.as_slice() else { return "Pointwise" };
@@ -233,7 +236,7 @@ impl Operator for Pointwise {
         let rows =
             if shapes.inputs.iter().all(|input| *input == shapes.output) { 1 } else { elements.div_ceil(columns) };
         let per_row = (40 * rows * self.steps.len()) as u64;
-        CALL_INSTRUCTIONS + per_row + self.steps.iter().map(step).sum::<u64>()
+        CALL_INSTRUCTIONS + CHAIN_INSTRUCTIONS + per_row + self.steps.iter().map(step).sum::<u64>()
     }
 
     fn run(&self, call: Call<'_>) -> Result<(), String> {

@@ -39,7 +39,7 @@ impl Operator for Rotary {
     fn instructions(&self, shapes: &Shapes, units: Range<usize>) -> u64 {
         let rows = (units.len() * ROWS_PER_UNIT).min(shapes.output[..3].iter().product());
         let (kernel, _) = self.kernel(shapes);
-        CALL_INSTRUCTIONS + kernel.estimate_instructions(rows) + (rows * kernel.half) as u64
+        CALL_INSTRUCTIONS + 1_500 + kernel.estimate_instructions(rows) + (rows * kernel.half) as u64
     }
 
     fn run(&self, mut call: Call<'_>) -> Result<(), String> {

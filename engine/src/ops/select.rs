@@ -1,6 +1,6 @@
 //! `Where`: the one or the other of two values, element by element.
 
-use super::part::{self, Part};
+use super::part::{self, PART_INSTRUCTIONS, Part};
 use super::{CALL_INSTRUCTIONS, Call, Op, Operator, Shapes};
 use crate::graph::ValueId;
 use crate::graph::import::Lowering;
@@ -57,7 +57,7 @@ impl Operator for Select {
     fn instructions(&self, shapes: &Shapes, units: Range<usize>) -> u64 {
         let elements: usize = Part::new(&shapes.output, &units).shape.iter().product();
         let columns = shapes.output.last().copied().unwrap_or(1);
-        CALL_INSTRUCTIONS + typed::estimate_instructions(elements, columns) / 4
+        CALL_INSTRUCTIONS + 2 * PART_INSTRUCTIONS + typed::estimate_instructions(elements, columns) / 4
     }
 
     fn run(&self, mut call: Call<'_>) -> Result<(), String> {

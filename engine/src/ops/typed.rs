@@ -1,6 +1,6 @@
 //! Operators of two values beside float32 arithmetic, with broadcasting: arithmetic of integers, comparisons, logic.
 
-use super::part::{self, Part};
+use super::part::{self, PART_INSTRUCTIONS, Part};
 use super::{CALL_INSTRUCTIONS, Call, Op, Operator, Shapes};
 use crate::graph::ValueId;
 use crate::graph::import::Lowering;
@@ -173,7 +173,7 @@ impl Operator for Typed {
     fn instructions(&self, shapes: &Shapes, units: Range<usize>) -> u64 {
         let elements: usize = Part::new(&shapes.output, &units).shape.iter().product();
         let columns = shapes.output.last().copied().unwrap_or(1);
-        CALL_INSTRUCTIONS + typed::estimate_instructions(elements, columns)
+        CALL_INSTRUCTIONS + PART_INSTRUCTIONS + typed::estimate_instructions(elements, columns)
     }
 
     fn run(&self, mut call: Call<'_>) -> Result<(), String> {
