@@ -14,6 +14,7 @@ use onnx_canister_interface::{
     JobResult, Manifest, MissingChunks, ModelInfo, ModelRef, OutputPage, Profile, ProfileRequest, PutChunk, PutInput,
     ReadOutput, Settings, SettingsPatch, StagedInput, UploadStatus,
 };
+use std::marker::PhantomData;
 
 type Answer<T> = Result<T, Error>;
 
@@ -48,9 +49,18 @@ extern "C" fn global_timer() {
 }
 
 /// Runs one step of work in a message of its own; only the canister itself may call it.
-#[update(name = "__run_step", hidden = true, guard = "access::only_self", decode_with = "decode_work")]
-fn run_step(work: WorkId) {
+#[update(
+    name = "__run_step",
+    hidden = true,
+    manual_reply = true,
+    guard = "access::only_self",
+    decode_with = "decode_work"
+)]
+fn run_step(work: WorkId) -> PhantomData<()> {
+    // The reply goes out when the message ends. Given first, it is a part of what the step counts last.
+    ic_cdk::api::msg_reply([0_u8; 0]);
     driver::run_step(&work);
+    PhantomData
 }
 
 fn decode_work(arguments: Vec<u8>) -> WorkId {

@@ -169,12 +169,15 @@ pub const REPLY_INSTRUCTIONS: u64 = 1_350_000;
 pub const REPLY_INSTRUCTIONS_PER_BYTE: u64 = 58;
 /// What a node of a profile counts as in a reply, in bytes.
 pub const PROFILE_NODE_BYTES: u64 = 150;
-/// What a message of work costs beyond the counter's last reading in it, in instructions: leaving the executor, making
-/// the call.
-pub const MESSAGE_END_INSTRUCTIONS: u64 = 87_000;
-/// What the reply to `load`, with all that is known of the model, costs beyond [`REPLY_INSTRUCTIONS`], and what each
-/// message of a load costs beyond [`MESSAGE_END_INSTRUCTIONS`], in instructions.
-pub const LOAD_REPLY_INSTRUCTIONS: u64 = 1_180_000;
-pub const LOAD_MESSAGE_END_INSTRUCTIONS: u64 = 22_000;
+/// What the reply to `load`, with all that is known of the model, costs beyond [`REPLY_INSTRUCTIONS`], in instructions.
+pub const LOAD_REPLY_INSTRUCTIONS: u64 = 690_000;
+/// What a message of work costs beyond the counter's last reading in it, in instructions: leaving the executor, and in
+/// one that waits for a step making the call.
+pub const MESSAGE_END_INSTRUCTIONS: u64 = 13_000;
+pub const CALL_END_INSTRUCTIONS: u64 = 28_000;
+/// What storing the record of a job, or of a version that is ready, costs, in instructions: the record has the cost in it.
+pub const JOB_END_INSTRUCTIONS: u64 = 570_000;
+pub const LOAD_END_INSTRUCTIONS: u64 = 460_000;
 /// What the callback costs that hears of a timer's last step, in instructions: it comes when the cost is already stored.
-pub const CALLBACK_INSTRUCTIONS: u64 = 500_000;
+/// Nearly all of it is a first access or write of a dozen pages of 64 KiB; a full heap has more of them.
+pub const CALLBACK_INSTRUCTIONS: u64 = 980_000;

@@ -3,7 +3,7 @@
 use crate::engine_error;
 use crate::jobs::{driver, lease};
 use crate::limits::{
-    CALLBACK_INSTRUCTIONS, HEAP_BYTES_MAX, HEAP_LOAD_PERCENT, HEAP_WORK_BYTES, LOAD_MESSAGE_END_INSTRUCTIONS,
+    CALLBACK_INSTRUCTIONS, HEAP_BYTES_MAX, HEAP_LOAD_PERCENT, HEAP_WORK_BYTES, LOAD_END_INSTRUCTIONS,
     LOAD_REPLY_INSTRUCTIONS, MESSAGE_END_INSTRUCTIONS, REPLY_INSTRUCTIONS,
 };
 use crate::runtime;
@@ -122,8 +122,8 @@ pub fn load(model: &ModelRef) -> Result<ModelInfo, Error> {
     }
     driver::arm();
     let info = models::info(&key);
-    begin_message(&key);
-    charge(&key, runtime::instructions() + REPLY_INSTRUCTIONS + LOAD_REPLY_INSTRUCTIONS);
+    begin_message(&key, REPLY_INSTRUCTIONS + LOAD_REPLY_INSTRUCTIONS);
+    charge(&key, runtime::instructions());
     info
 }
 
@@ -169,12 +169,13 @@ pub fn ready_count() -> u32 {
     PLANS.with_borrow(|plans| plans.len() as u32)
 }
 
-/// Counts a message that is charged for loading a version: the call, a timer, a step or a callback.
-pub fn begin_message(key: &ModelKey) {
+/// Counts a message that is charged for loading a version (the call, a timer, a step or a callback), and what its end
+/// costs.
+pub fn begin_message(key: &ModelKey, end_instructions: u64) {
     LOADS.with_borrow_mut(|loads| {
         if let Some(load) = loads.get_mut(key) {
             load.cost.messages += 1;
-            load.cost.instructions += MESSAGE_END_INSTRUCTIONS + LOAD_MESSAGE_END_INSTRUCTIONS;
+            load.cost.instructions += end_instructions;
         }
     });
 }
@@ -194,7 +195,7 @@ pub fn step(key: &ModelKey) {
         return;
     };
     load.cost.messages += 1;
-    load.cost.instructions += MESSAGE_END_INSTRUCTIONS + LOAD_MESSAGE_END_INSTRUCTIONS;
+    load.cost.instructions += MESSAGE_END_INSTRUCTIONS;
     let used_before = runtime::heap_used_bytes();
     let advanced = advance(key, &mut load);
     load.heap_bytes += runtime::heap_used_bytes() as i64 - used_before as i64;
@@ -294,7 +295,7 @@ fn finish(key: &ModelKey, load: Load, plan: Arc<Plan>) {
     let heap_bytes = u64::try_from(load.heap_bytes).unwrap_or_default();
     let mut cost = load.cost;
     // The callback that hears of this step is still to come.
-    cost.instructions += runtime::instructions() + CALLBACK_INSTRUCTIONS;
+    cost.instructions += runtime::instructions() + LOAD_END_INSTRUCTIONS + CALLBACK_INSTRUCTIONS;
     cost.messages += 1;
     let recorded = models::update(key, |record| {
         record.stage = Stage::Ready;

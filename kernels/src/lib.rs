@@ -16,6 +16,7 @@ pub mod blockwise;
 pub mod cast;
 pub mod conv;
 pub mod copy;
+pub mod crc32;
 pub mod depthwise;
 pub mod gemm;
 pub mod gemm_nt;

@@ -14,7 +14,7 @@
 //! so does every update that ends with work nobody drives.
 
 use super::{JobId, WorkId, lease, pending};
-use crate::limits::{RETRY_DELAY_NS, TRAP_MESSAGE_CHARS_MAX};
+use crate::limits::{CALL_END_INSTRUCTIONS, MESSAGE_END_INSTRUCTIONS, RETRY_DELAY_NS, TRAP_MESSAGE_CHARS_MAX};
 use crate::loading;
 use crate::runtime::{self, SelfCall};
 use crate::store::{commit, models};
@@ -101,7 +101,7 @@ pub async fn wait(work: &WorkId, messages_max: u32) -> Waited {
         match step_in_own_message(work).await {
             StepEnd::Ran => {
                 messages += 1;
-                begin_callback(work);
+                begin_callback(work, CALL_END_INSTRUCTIONS);
             }
             StepEnd::Later => return Waited::OutOfMessages,
             StepEnd::Interrupted => return Waited::Interrupted,
@@ -118,12 +118,14 @@ pub async fn timer_fired() {
         return;
     };
     let mut driver = TimerDriver::begin();
-    begin_message(&work);
-    charge(&work, runtime::instructions());
     LAST.with_borrow_mut(|last| *last = Some(work.clone()));
+    begin_message(&work, CALL_END_INSTRUCTIONS);
+    charge(&work, runtime::instructions());
     match step_in_own_message(&work).await {
         StepEnd::Ran => {
-            begin_callback(&work);
+            begin_callback(&work, MESSAGE_END_INSTRUCTIONS);
+            // Setting the timer again is a part of what is counted.
+            drop(driver);
             charge(&work, runtime::instructions());
         }
         StepEnd::Later | StepEnd::Interrupted => driver.delay_ns = RETRY_DELAY_NS,
@@ -176,20 +178,20 @@ fn is_pending(work: &WorkId) -> bool {
     }
 }
 
-/// Counts a message that is charged for the work, besides its steps, which count themselves.
-fn begin_message(work: &WorkId) {
+/// Counts a message that is charged for the work, besides its steps, which count themselves, and what its end costs.
+fn begin_message(work: &WorkId, end_instructions: u64) {
     match work {
         WorkId::Commit(_) => {}
-        WorkId::Load(key) => loading::begin_message(key),
-        WorkId::Job(id) => super::begin_message(*id),
+        WorkId::Load(key) => loading::begin_message(key, end_instructions),
+        WorkId::Job(id) => super::begin_message(*id, end_instructions),
     }
 }
 
 /// As [`begin_message`], for the callback after a step.
-fn begin_callback(work: &WorkId) {
+fn begin_callback(work: &WorkId, end_instructions: u64) {
     match work {
-        WorkId::Job(id) => super::begin_callback(*id),
-        _ => begin_message(work),
+        WorkId::Job(id) => super::begin_callback(*id, end_instructions),
+        _ => begin_message(work, end_instructions),
     }
 }
 

@@ -23,8 +23,9 @@ use crate::health;
 use crate::inference::{Answer, Limits, Request, Run};
 use crate::inputs;
 use crate::limits::{
-    CALLBACK_INSTRUCTIONS, IMAGE_INSTRUCTIONS_MAX, JOBS_PENDING_MAX, MESSAGE_END_INSTRUCTIONS, PROFILE_NODE_BYTES,
-    REPLY_DATA_BYTES_MAX, REPLY_INSTRUCTIONS, REPLY_INSTRUCTIONS_PER_BYTE,
+    CALL_END_INSTRUCTIONS, CALLBACK_INSTRUCTIONS, IMAGE_INSTRUCTIONS_MAX, JOB_END_INSTRUCTIONS, JOBS_PENDING_MAX,
+    MESSAGE_END_INSTRUCTIONS, PROFILE_NODE_BYTES, REPLY_DATA_BYTES_MAX, REPLY_INSTRUCTIONS,
+    REPLY_INSTRUCTIONS_PER_BYTE,
 };
 use crate::runtime;
 use crate::settings;
@@ -75,6 +76,7 @@ pub async fn run(owner: Principal, request: Request) -> Result<JobResult, Error>
         };
     }
     let id = admit(owner, key, request, limits, cost, Some(run))?;
+    charge(id, CALL_END_INSTRUCTIONS);
     end_at_limit(id, Cost::default());
     let call_messages = settings.max_call_messages;
     match driver::wait(&WorkId::Job(id), call_messages).await {
@@ -114,8 +116,8 @@ pub fn start(owner: Principal, request: Request) -> Result<JobId, Error> {
     let (key, limits) = check(&owner, &request)?;
     let id = admit(owner, key, request, limits, Cost::default(), None)?;
     driver::arm();
-    begin_message(id);
-    charge(id, runtime::instructions() + REPLY_INSTRUCTIONS);
+    begin_message(id, REPLY_INSTRUCTIONS);
+    charge(id, runtime::instructions());
     Ok(id)
 }
 
@@ -257,14 +259,14 @@ fn end_at_limit(id: JobId, to_come: Cost) {
 
 /// Ends a job with an error, as when its step trapped.
 pub fn fail(id: JobId, error: &Error) {
-    begin_message(id);
+    begin_message(id, MESSAGE_END_INSTRUCTIONS);
     end(id, StoredState::failed(error), Cost::default());
 }
 
 /// Ends a job. What this message has spent so far is in the stored cost, and so is what is still `to_come`.
 fn end(id: JobId, state: StoredState, to_come: Cost) {
     if let Some(mut job) = pending::take(id) {
-        job.cost.instructions += runtime::instructions() + to_come.instructions;
+        job.cost.instructions += runtime::instructions() + JOB_END_INSTRUCTIONS + to_come.instructions;
         job.cost.messages += to_come.messages;
         // A pending job always has a record; if that were lost there would be nobody left to tell.
         let _ = record::finish(id, state, &job.cost);
@@ -289,17 +291,17 @@ fn store_state(id: JobId) {
     }
 }
 
-/// Counts a message that is charged for a job: a call, a timer, a step or a callback.
-fn begin_message(id: JobId) {
+/// Counts a message that is charged for a job (a call, a timer, a step or a callback), and what its end costs.
+fn begin_message(id: JobId, end_instructions: u64) {
     pending::with(id, |job| {
         job.cost.messages += 1;
-        job.cost.instructions += MESSAGE_END_INSTRUCTIONS;
+        job.cost.instructions += end_instructions;
     });
 }
 
 /// As [`begin_message`], for the callback after a step: the job may have reached its limit.
-fn begin_callback(id: JobId) {
-    begin_message(id);
+fn begin_callback(id: JobId, end_instructions: u64) {
+    begin_message(id, end_instructions);
     end_at_limit(id, Cost::default());
 }
 
@@ -365,7 +367,10 @@ fn keep(
     let state = record::store_answer(answer)?;
     let id = admit(owner, key, request, limits, cost, None)?;
     end(id, state, Cost::default());
-    finished(id)
+    let mut result = finished(id)?;
+    // There is but this message, which whoever sends the reply counts whole.
+    cost_of(&mut result).instructions = 0;
+    Ok(result)
 }
 
 /// The answer of a job that has ended. Its cost grows by what this message, the last one, has spent.
@@ -409,22 +414,24 @@ fn reply_bytes(answer: &Answer) -> u64 {
     }
 }
 
+fn cost_of(result: &mut JobResult) -> &mut Cost {
+    match result {
+        JobResult::Classify(classification) => &mut classification.cost,
+        JobResult::Infer(response) => &mut response.cost,
+        JobResult::Profile(profile) => &mut profile.cost,
+    }
+}
+
 /// Completes an answer's cost: adds what this message has spent, and what encoding and sending the reply will.
 pub fn with_reply_cost(mut result: JobResult) -> JobResult {
-    let (cost, bytes) = match &mut result {
+    let bytes = match &result {
         JobResult::Classify(classification) => {
-            let bytes = classification.labels.iter().map(|label| label.label.len() as u64 + 16).sum::<u64>();
-            (&mut classification.cost, bytes)
+            classification.labels.iter().map(|label| label.label.len() as u64 + 16).sum::<u64>()
         }
-        JobResult::Infer(response) => {
-            let bytes = response.outputs.iter().map(|page| page.data.len() as u64 + 64).sum();
-            (&mut response.cost, bytes)
-        }
-        JobResult::Profile(profile) => {
-            let bytes = (profile.nodes.len() + profile.operators.len()) as u64 * PROFILE_NODE_BYTES;
-            (&mut profile.cost, bytes)
-        }
+        JobResult::Infer(response) => response.outputs.iter().map(|page| page.data.len() as u64 + 64).sum(),
+        JobResult::Profile(profile) => (profile.nodes.len() + profile.operators.len()) as u64 * PROFILE_NODE_BYTES,
     };
-    cost.instructions += runtime::instructions() + REPLY_INSTRUCTIONS + REPLY_INSTRUCTIONS_PER_BYTE * bytes;
+    cost_of(&mut result).instructions +=
+        runtime::instructions() + REPLY_INSTRUCTIONS + REPLY_INSTRUCTIONS_PER_BYTE * bytes;
     result
 }

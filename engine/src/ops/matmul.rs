@@ -60,7 +60,7 @@ impl MatMul {
         }
         let (rows, columns) = self.b_shape(graph, node)?;
         let packed = match self.b_transposed {
-            true => Packed::Columns(PackedMatrix::zeros(columns, rows)),
+            true => Packed::Columns(PackedMatrix::to_fill(columns, rows)),
             false => Packed::Rows(PackedMatrix::zeros(rows, columns)),
         };
         Some((node.inputs[1], packed, columns, rows))

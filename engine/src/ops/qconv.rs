@@ -78,12 +78,13 @@ impl QConv {
         let body = if self.is_depthwise() {
             let length = DepthwiseWeights::packed_len(n, kernel).ok_or_else(|| invalid("its weights are too large"))?;
             let mut packed = vec![0i16; length];
-            let weight = |channel: usize, (row, column): (usize, usize)| {
-                let byte = bytes[channel * taps + row * kernel[1] + column];
-                let value = if unsigned { i16::from(byte) } else { i16::from(byte as i8) };
-                value - zero_of(channel) as i16
-            };
-            qconv::pack_depthwise(n, kernel, weight, &mut packed);
+            let mut centred = Vec::with_capacity(bytes.len());
+            for (channel, bytes) in bytes.chunks_exact(taps.max(1)).enumerate() {
+                let zero = zero_of(channel) as i16;
+                let value = |byte: &u8| if unsigned { i16::from(*byte) } else { i16::from(*byte as i8) };
+                centred.extend(bytes.iter().map(|byte| value(byte) - zero));
+            }
+            qconv::pack_depthwise(&centred, n, kernel, &mut packed);
             Body::Depthwise(packed)
         } else {
             let length = int8::Weights::packed_len(k, n).ok_or_else(|| invalid("its weights are too large"))?;

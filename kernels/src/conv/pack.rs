@@ -13,7 +13,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// A filter of zeros, to be filled piece by piece.
+    /// A filter to be filled piece by piece: until all is set it can't be read.
     ///
     /// # Panics
     /// When `groups` is 0 or does not divide `input_channels` and `output_channels`.
@@ -24,7 +24,9 @@ impl Filter {
         );
         let group_inputs = input_channels / groups;
         let k = kernel[0] * kernel[1] * group_inputs;
-        Filter { kernel, group_inputs, matrices: vec![PackedMatrix::zeros(k, output_channels / groups); groups] }
+        // Not clones of one: a clone of what is to be filled has no room.
+        let matrices = (0..groups).map(|_| PackedMatrix::to_fill(k, output_channels / groups)).collect();
+        Filter { kernel, group_inputs, matrices }
     }
 
     /// Packs ONNX's weights: `[output_channels, input_channels / groups, kernel rows, kernel columns]`.

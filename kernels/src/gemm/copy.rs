@@ -8,6 +8,7 @@
 use super::pack::LANES;
 use crate::matrix::MatrixRef;
 use std::arch::wasm32::*;
+use std::mem::MaybeUninit;
 
 /// Rows that are copied by straight-line code.
 const UNROLLED: usize = 16;
@@ -65,7 +66,13 @@ copy_rows!(rows_of_8, 0 1 2 3 4 5 6 7);
 
 /// Copies the four rows of `source` from `row` on into one vector of a panel of `vectors` vectors: `packed` starts with
 /// it. Their values are in blocks as [`super::PackedMatrix::set_columns_blocked`] has it.
-pub(super) fn columns(source: MatrixRef<'_>, row: usize, block: usize, vectors: usize, packed: &mut [f32]) {
+pub(super) fn columns(
+    source: MatrixRef<'_>,
+    row: usize,
+    block: usize,
+    vectors: usize,
+    packed: &mut [MaybeUninit<f32>],
+) {
     let k = source.columns;
     let width = vectors * LANES;
     assert!(k > 0 && block > 0 && k.is_multiple_of(block) && (k - 1) * width + LANES <= packed.len());
@@ -73,7 +80,7 @@ pub(super) fn columns(source: MatrixRef<'_>, row: usize, block: usize, vectors: 
     let depth = k / block;
     for start in 0..block {
         let from = rows.map(|row| row[start..].as_ptr());
-        let to = packed[start * depth * width..].as_mut_ptr();
+        let to: *mut f32 = packed[start * depth * width..].as_mut_ptr().cast();
         let unrolled = depth / UNROLLED;
         let done = unrolled * UNROLLED;
         // SAFETY: value `start + i * block` of a row is within it for i < depth; so is place `(start * depth + i) * width`

@@ -1,6 +1,7 @@
 //! The layout that weights are kept in.
 
 use crate::matrix::MatrixRef;
+use std::mem::MaybeUninit;
 
 /// Values of a vector.
 pub(crate) const LANES: usize = 4;
@@ -67,6 +68,14 @@ impl PackedMatrix {
         PackedMatrix { k, n, data: vec![0.0; packed_len(k, n)] }
     }
 
+    /// A matrix to be filled column by column. Where whole panels come one after the other, memory is written once; else
+    /// it is zeroed first.
+    ///
+    /// Until all columns are set it can't be read.
+    pub fn to_fill(k: usize, n: usize) -> PackedMatrix {
+        PackedMatrix { k, n, data: Vec::with_capacity(packed_len(k, n)) }
+    }
+
     /// Packs a matrix given row by row (ONNX MatMul's B: `[k, n]`).
     pub fn from_rows(source: MatrixRef<'_>) -> PackedMatrix {
         let mut packed = PackedMatrix::zeros(source.rows, source.columns);
@@ -77,7 +86,7 @@ impl PackedMatrix {
     /// Packs a matrix given column by column (ONNX Gemm's B with `transB`, or the weights of a pointwise convolution:
     /// `[n, k]`): row `j` of `source` is column `j` of the matrix.
     pub fn from_columns(source: MatrixRef<'_>) -> PackedMatrix {
-        let mut packed = PackedMatrix::zeros(source.columns, source.rows);
+        let mut packed = PackedMatrix::to_fill(source.columns, source.rows);
         packed.set_columns(0, source);
         packed
     }
@@ -87,6 +96,7 @@ impl PackedMatrix {
     /// # Panics
     /// When `source` has another number of columns or too many rows.
     pub fn set_rows(&mut self, first: usize, source: MatrixRef<'_>) {
+        self.data.resize(packed_len(self.k, self.n), 0.0);
         pack_rows(&mut self.data, self.k, self.n, first, source);
     }
 
@@ -95,18 +105,37 @@ impl PackedMatrix {
     /// # Panics
     /// When `source` has another number of rows or too many columns.
     pub fn set_columns(&mut self, first: usize, source: MatrixRef<'_>) {
-        pack_columns(&mut self.data, self.k, self.n, first, source);
+        self.set_columns_blocked(first, source, 1);
     }
 
     /// Sets columns as [`PackedMatrix::set_columns`] does, where the values of a column are given `block` by `block` and
     /// go to the rows `offset * (k / block) + index` for value `offset` of block `index`: a filter's taps, given channel
     /// by channel, go to rows ordered by tap.
     pub(crate) fn set_columns_blocked(&mut self, first: usize, source: MatrixRef<'_>, block: usize) {
-        pack_columns_blocked(&mut self.data, self.k, self.n, first, source, block);
+        let len = packed_len(self.k, self.n);
+        let whole = whole_panels(self.k, self.n, first, first.saturating_add(source.rows));
+        match whole.filter(|whole| whole.start == self.data.len() && self.data.capacity() >= len) {
+            Some(whole) => {
+                // SAFETY: the vector has room for `len` values, and a place that may be uninitialised can be any memory.
+                // Nothing but values is written to it, so what was initialised stays so.
+                let places = unsafe { std::slice::from_raw_parts_mut(self.data.as_mut_ptr().cast(), len) };
+                pack_columns_blocked(places, self.k, self.n, first, source, block);
+                // SAFETY: all columns of these panels are in the source, and have just been written.
+                unsafe { self.data.set_len(whole.end) };
+            }
+            None => {
+                self.data.resize(len, 0.0);
+                pack_columns_blocked(places(&mut self.data), self.k, self.n, first, source, block);
+            }
+        }
     }
 
     /// The view that kernels take.
+    ///
+    /// # Panics
+    /// When it is to be filled and is not.
     pub fn view(&self) -> PackedRef<'_> {
+        assert_eq!(self.data.len(), packed_len(self.k, self.n), "a matrix whose columns are all set");
         PackedRef { k: self.k, n: self.n, data: &self.data }
     }
 
@@ -242,11 +271,39 @@ pub fn pack_rows(packed: &mut [f32], k: usize, n: usize, first: usize, source: M
 /// When the rows of `source` have other lengths than `k`, there are too many, or `packed` is shorter than
 /// [`packed_len`].
 pub fn pack_columns(packed: &mut [f32], k: usize, n: usize, first: usize, source: MatrixRef<'_>) {
-    pack_columns_blocked(packed, k, n, first, source, 1);
+    pack_columns_blocked(places(packed), k, n, first, source, 1);
 }
 
-/// See [`PackedMatrix::set_columns_blocked`].
-fn pack_columns_blocked(packed: &mut [f32], k: usize, n: usize, first: usize, source: MatrixRef<'_>, block: usize) {
+/// Values as places for values.
+fn places(values: &mut [f32]) -> &mut [MaybeUninit<f32>] {
+    // SAFETY: both have the same layout. Only `pack_columns_blocked` gets it, which writes nothing but values.
+    unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), values.len()) }
+}
+
+/// Where in the packed data those panels are that have columns from `first` to `end`; `None` when they have others as
+/// well, or there are none.
+fn whole_panels(k: usize, n: usize, first: usize, end: usize) -> Option<std::ops::Range<usize>> {
+    let mut whole: Option<std::ops::Range<usize>> = None;
+    for panel in panels(k, n).filter(|panel| panel.column < end && first < panel.end) {
+        let width = panel.vectors * LANES;
+        if panel.column < first || panel.end > end || panel.end - panel.column != width {
+            return None;
+        }
+        let start = whole.map_or(panel.offset, |whole| whole.start);
+        whole = Some(start..panel.offset + k * width);
+    }
+    whole
+}
+
+/// See [`PackedMatrix::set_columns_blocked`]. Writes nothing but values.
+fn pack_columns_blocked(
+    packed: &mut [MaybeUninit<f32>],
+    k: usize,
+    n: usize,
+    first: usize,
+    source: MatrixRef<'_>,
+    block: usize,
+) {
     assert_eq!(source.columns, k, "columns of {k} rows");
     if k == 0 {
         return;
@@ -273,7 +330,7 @@ fn pack_columns_blocked(packed: &mut [f32], k: usize, n: usize, first: usize, so
                 let mut at = panel.offset + column - panel.column;
                 for start in 0..block {
                     for value in values[start..].iter().step_by(block) {
-                        packed[at] = *value;
+                        packed[at].write(*value);
                         at += width;
                     }
                 }
@@ -329,10 +386,16 @@ mod tests {
         assert_eq!(by_rows, whole);
         let columns: Vec<f32> = (0..n).flat_map(|j| (0..k).map(move |i| (i * n + j) as f32 + 1.0)).collect();
         for cut in [1, 31, 32, 33, 43, 44] {
-            let mut by_columns = PackedMatrix::zeros(k, n);
-            by_columns.set_columns(cut, MatrixRef::new(&columns[cut * k..], n - cut, k));
-            by_columns.set_columns(0, MatrixRef::new(&columns, cut, k));
-            assert_eq!(by_columns, whole, "cut at {cut}");
+            for empty in [PackedMatrix::zeros, PackedMatrix::to_fill] {
+                let mut backwards = empty(k, n);
+                backwards.set_columns(cut, MatrixRef::new(&columns[cut * k..], n - cut, k));
+                backwards.set_columns(0, MatrixRef::new(&columns, cut, k));
+                assert_eq!(backwards, whole, "cut at {cut}");
+                let mut forwards = empty(k, n);
+                forwards.set_columns(0, MatrixRef::new(&columns, cut, k));
+                forwards.set_columns(cut, MatrixRef::new(&columns[cut * k..], n - cut, k));
+                assert_eq!(forwards, whole, "cut at {cut}");
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ mod blockwise;
 mod cast;
 mod conv;
 mod copy;
+mod crc32;
 mod depthwise;
 mod gemm;
 mod gemm_nt;
@@ -33,6 +34,7 @@ pub const FAMILIES: &[(&str, Check)] = &[
     ("blockwise", blockwise::check),
     ("conv", conv::check),
     ("copy", copy::check),
+    ("crc32", crc32::check),
     ("depthwise", depthwise::check),
     ("gemm", gemm::check),
     ("gemm_nt", gemm_nt::check),

@@ -76,9 +76,7 @@ fn check_depthwise(numbers: &mut Numbers, window: &Window, channels: usize) -> R
     let input = centred(numbers, window.input_pixels() * channels);
     let values = centred(numbers, window.taps() * channels);
     let mut packed = vec![99; DepthwiseWeights::packed_len(channels, window.kernel).ok_or("shape")?];
-    let weight =
-        |channel: usize, tap: (usize, usize)| values[(channel * window.kernel[0] + tap.0) * window.kernel[1] + tap.1];
-    qconv::pack_depthwise(channels, window.kernel, weight, &mut packed);
+    qconv::pack_depthwise(&values, channels, window.kernel, &mut packed);
     let weights = DepthwiseWeights::new(&packed, channels, window.kernel);
     let multipliers: Vec<f32> =
         numbers.floats(channels).iter().map(|value| value / 100.0 / window.taps() as f32).collect();

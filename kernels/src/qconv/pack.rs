@@ -79,25 +79,23 @@ impl<'a> DepthwiseWeights<'a> {
     }
 }
 
-/// Packs the weights `(channel, (row, column)) -> weight less its zero point`.
+/// Packs weights `[channels, kernel rows, kernel columns]`, zero points subtracted.
 ///
 /// # Panics
-/// If `packed` is not [`DepthwiseWeights::packed_len`] values.
-pub fn pack_depthwise(
-    channels: usize,
-    kernel: [usize; 2],
-    weight: impl Fn(usize, (usize, usize)) -> i16,
-    packed: &mut [i16],
-) {
+/// If they are not as many, or `packed` is not [`DepthwiseWeights::packed_len`] values.
+pub fn pack_depthwise(weights: &[i16], channels: usize, kernel: [usize; 2], packed: &mut [i16]) {
     assert_eq!(Some(packed.len()), DepthwiseWeights::packed_len(channels, kernel), "{channels} kernels of {kernel:?}");
+    assert_eq!(weights.len(), channels * kernel[0] * kernel[1], "weights of {channels} kernels of {kernel:?}");
     packed.fill(0);
     for group in 0..channels.div_ceil(CHANNEL_GROUP) {
         let first = DepthwiseWeights::first_channel(channels, group);
         for lane in 0..CHANNEL_GROUP.min(channels) {
-            for tap in (0..kernel[0]).flat_map(|row| (0..kernel[1]).map(move |column| (row, column))) {
-                let weight = weight(first + lane, tap);
-                for start in 0..2 {
-                    packed[DepthwiseWeights::index(kernel, group, lane, start, tap)] = weight;
+            for row in 0..kernel[0] {
+                let weights = &weights[((first + lane) * kernel[0] + row) * kernel[1]..][..kernel[1]];
+                for (column, weight) in weights.iter().enumerate() {
+                    for start in 0..2 {
+                        packed[DepthwiseWeights::index(kernel, group, lane, start, (row, column))] = *weight;
+                    }
                 }
             }
         }
