@@ -10,6 +10,8 @@ compile_error!("tensor bytes are little-endian and are used in place: a big-endi
 mod cost;
 mod element_type;
 mod error;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod graph;
 pub mod image;
 mod inspect;
