@@ -11,6 +11,8 @@ mod cost;
 mod decoder;
 mod element_type;
 mod error;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod graph;
 pub mod image;
 mod inspect;
