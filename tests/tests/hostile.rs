@@ -7,7 +7,7 @@ use end_to_end_tests::onnx::constant_of_computed_shape;
 use end_to_end_tests::pocket::{Model, Pocket};
 use onnx_canister_interface::{Health, InferenceAccess, ModelInfo, ModelState, Settings, SettingsPatch};
 
-const UPDATES: [&str; 16] = [
+const UPDATES: [&str; 17] = [
     "begin_upload",
     "put_chunk",
     "commit",
