@@ -53,8 +53,11 @@ pub fn quantisation_loss(source: &ModelSource, samples: &[Vec<(String, Tensor)>]
     Ok(names.into_iter().enumerate().map(loss).collect())
 }
 
+/// The outputs of a sample by name.
+type Outputs = Vec<(String, Vec<f32>)>;
+
 /// The outputs of each sample as numbers.
-fn answers(plan: Arc<Plan>, samples: &[Vec<(String, Tensor)>]) -> Result<Vec<Vec<(String, Vec<f32>)>>> {
+fn answers(plan: Arc<Plan>, samples: &[Vec<(String, Tensor)>]) -> Result<Vec<Outputs>> {
     let answer = |(index, sample): (usize, &Vec<(String, Tensor)>)| {
         let place = || format!("sample {index}");
         let inputs = sample.iter().map(|(name, tensor)| {

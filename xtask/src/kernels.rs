@@ -54,8 +54,8 @@ impl Row {
         let is_integer = INTEGER_KERNELS.iter().any(|kernel| self.name.contains(kernel));
         Some(match () {
             () if is_integer => 2.0 / 8.0,
-            () if self.name.starts_with("winograd") => 4.0 / 4.0 * 16.0 / 36.0,
-            () => 4.0 / 4.0,
+            () if self.name.starts_with("winograd") => 16.0 / 36.0,
+            () => 1.0,
         })
     }
 
