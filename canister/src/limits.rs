@@ -165,7 +165,7 @@ pub const TRAP_MESSAGE_CHARS_MAX: usize = 1_000;
 
 /// What sending a reply costs beside its bytes (the type table of its Candid, mostly), and per byte (sending 50, encoding and copying the rest), in
 /// instructions: added to the counter that `Cost` is read from before the reply exists.
-pub const REPLY_INSTRUCTIONS: u64 = 1_350_000;
+pub const REPLY_INSTRUCTIONS: u64 = 1_510_000;
 pub const REPLY_INSTRUCTIONS_PER_BYTE: u64 = 58;
 /// What a node of a profile counts as in a reply, in bytes.
 pub const PROFILE_NODE_BYTES: u64 = 150;

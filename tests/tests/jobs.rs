@@ -12,7 +12,7 @@ use onnx_canister_interface::{
 /// The least budget: what a message does before its first node exceeds it, so that every node is a message of its own.
 const ONE_NODE: u64 = 1;
 /// A budget with which EfficientNet-Lite0 takes some hundreds of messages, which a waiting call can have.
-const HUNDREDS_OF_MESSAGES: u64 = 2_000_000;
+const HUNDREDS_OF_MESSAGES: u64 = 2_600_000;
 
 fn one_node_a_message(max_call_messages: u32) -> Option<SettingsPatch> {
     Some(SettingsPatch { max_call_messages: Some(max_call_messages), ..SettingsPatch::default() })
