@@ -3,9 +3,9 @@
 use crate::package::Case;
 use anyhow::{Context, Result, bail, ensure};
 use half::f16;
-use onnx_engine::{ByteSource, ElementType, LoadOptions, Loader, Meter, ModelFiles, Plan, Session, Step, Tensor};
+use model_uploader::native::{self, OneFile};
+use onnx_engine::{ElementType, LoadOptions, Tensor};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
@@ -14,28 +14,6 @@ const CASE_TIME: Duration = Duration::from_secs(20);
 
 /// Bytes of stack for a case.
 const STACK_BYTES: usize = 64 << 20;
-
-/// The engine's files of a case: there are no others than the model.
-struct Files(Vec<u8>);
-
-impl ModelFiles for Files {
-    fn onnx(&self) -> &dyn ByteSource {
-        &self.0
-    }
-
-    fn external(&self, _: &str) -> Option<&dyn ByteSource> {
-        None
-    }
-}
-
-/// Cases have no budget: each step goes to its end.
-struct Unlimited;
-
-impl Meter for Unlimited {
-    fn spent(&self) -> u64 {
-        0
-    }
-}
 
 /// How the engine ran a case that passes: its program, or a fallback.
 pub struct Passed {
@@ -66,32 +44,20 @@ fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
 }
 
 fn check(case: &Case) -> Result<Passed> {
-    let plan = load(&case.onnx).context("loading")?;
+    let plan = native::load(OneFile(case.onnx.clone()), LoadOptions::default()).context("loading")?;
     ensure!(!case.data_sets.is_empty(), "the case has no data");
     let graph = case.model.graph()?;
     for (inputs, expected) in &case.data_sets {
         ensure!(inputs.len() <= graph.input.len(), "{} inputs for {}", inputs.len(), graph.input.len());
         ensure!(expected.len() == graph.output.len(), "{} outputs for {}", expected.len(), graph.output.len());
         let named = graph.input.iter().zip(inputs).map(|(input, tensor)| Ok((input.name.clone(), tensor.tensor()?)));
-        let outputs = infer(&plan, named.collect::<Result<_>>()?).context("running")?;
+        let outputs = native::infer(&plan, named.collect::<Result<_>>()?).context("running")?;
         for ((name, got), expected) in outputs.iter().zip(expected) {
             compare(got, &expected.tensor()?, case.relative_tolerance, case.absolute_tolerance)
                 .with_context(|| format!("output {name}"))?;
         }
     }
     Ok(Passed { is_native: plan.is_native() })
-}
-
-fn load(onnx: &[u8]) -> Result<Arc<Plan>> {
-    let mut loader = Loader::new(Box::new(Files(onnx.to_vec())), LoadOptions::default())?;
-    while loader.step(&Unlimited, u64::MAX)? != Step::Done {}
-    Ok(loader.finish()?)
-}
-
-fn infer(plan: &Arc<Plan>, inputs: Vec<(String, Tensor)>) -> Result<Vec<(String, Tensor)>> {
-    let mut session = Session::new(plan.clone(), inputs, None)?;
-    while session.step(&Unlimited, u64::MAX)? != Step::Done {}
-    Ok(session.into_outputs()?)
 }
 
 /// Fails with the first difference: element types and shapes are equal, and each element is within

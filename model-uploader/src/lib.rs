@@ -11,6 +11,7 @@ pub mod error;
 mod inference;
 pub mod inspection;
 pub mod manifest;
+pub mod native;
 pub mod prices;
 mod quantisation;
 pub mod recipe;

@@ -2,9 +2,10 @@
 
 use crate::inspection::FilesOnDisk;
 use crate::manifest::ModelSource;
+use crate::native;
 use anyhow::{Context, Result, ensure};
-use onnx_canister_interface::{ElementType, Tensor};
-use onnx_engine::{LoadOptions, Loader, Meter, Plan, Session, Step};
+use onnx_canister_interface::Tensor;
+use onnx_engine::{LoadOptions, Plan};
 use std::sync::Arc;
 
 /// How far an output is from that of the weights as they are stored.
@@ -20,26 +21,13 @@ pub struct Loss {
     pub samples: usize,
 }
 
-/// Nothing is limited here.
-struct Free;
-
-impl Meter for Free {
-    fn spent(&self) -> u64 {
-        0
-    }
-}
-
 /// Runs the model on `samples`, each a list of named inputs, with its weights as they are stored and in int8.
 ///
 /// # Errors
 /// When the model can't be loaded, or a sample is not what it takes.
 pub fn quantisation_loss(source: &ModelSource, samples: &[Vec<(String, Tensor)>]) -> Result<Vec<Loss>> {
     let load = |quantize_int8| -> Result<Arc<Plan>> {
-        let files = FilesOnDisk::of_model(source)?;
-        let options = LoadOptions { quantize_int8, ..LoadOptions::default() };
-        let mut loader = Loader::new(Box::new(files), options)?;
-        while loader.step(&Free, u64::MAX)? != Step::Done {}
-        Ok(loader.finish()?)
+        native::load(FilesOnDisk::of_model(source)?, LoadOptions { quantize_int8, ..LoadOptions::default() })
     };
     // One after the other: two copies of a large model would not fit every machine.
     let stored = answers(load(false)?, samples)?;
@@ -60,15 +48,9 @@ type Outputs = Vec<(String, Vec<f32>)>;
 fn answers(plan: Arc<Plan>, samples: &[Vec<(String, Tensor)>]) -> Result<Vec<Outputs>> {
     let answer = |(index, sample): (usize, &Vec<(String, Tensor)>)| {
         let place = || format!("sample {index}");
-        let inputs = sample.iter().map(|(name, tensor)| {
-            let engine =
-                onnx_engine::Tensor::from_bytes(element_type(tensor.element_type), &tensor.shape, &tensor.data)?;
-            anyhow::Ok((name.clone(), engine))
-        });
+        let inputs = sample.iter().map(|(name, tensor)| Ok((name.clone(), native::engine_tensor(tensor)?)));
         let inputs = inputs.collect::<Result<Vec<_>>>().with_context(place)?;
-        let mut session = Session::new(plan.clone(), inputs, None).with_context(place)?;
-        while session.step(&Free, u64::MAX).with_context(place)? != Step::Done {}
-        let outputs = session.into_outputs().with_context(place)?;
+        let outputs = native::infer(&plan, inputs).with_context(place)?;
         outputs.into_iter().map(|(name, tensor)| Ok((name, tensor.to_f32()?))).collect()
     };
     samples.iter().enumerate().map(answer).collect()
@@ -101,24 +83,6 @@ fn compare<'a>(output: String, pairs: impl Iterator<Item = (&'a [f32], &'a [f32]
 /// The place of the largest value; the first of equals.
 fn best(values: &[f32]) -> Option<usize> {
     (0..values.len()).reduce(|best, index| if values[index] > values[best] { index } else { best })
-}
-
-fn element_type(element_type: ElementType) -> onnx_engine::ElementType {
-    use onnx_engine::ElementType as Engine;
-    match element_type {
-        ElementType::Float32 => Engine::Float32,
-        ElementType::Float64 => Engine::Float64,
-        ElementType::Float16 => Engine::Float16,
-        ElementType::Uint8 => Engine::Uint8,
-        ElementType::Int8 => Engine::Int8,
-        ElementType::Uint16 => Engine::Uint16,
-        ElementType::Int16 => Engine::Int16,
-        ElementType::Uint32 => Engine::Uint32,
-        ElementType::Int32 => Engine::Int32,
-        ElementType::Uint64 => Engine::Uint64,
-        ElementType::Int64 => Engine::Int64,
-        ElementType::Bool => Engine::Bool,
-    }
 }
 
 #[cfg(test)]

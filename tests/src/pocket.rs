@@ -3,8 +3,8 @@
 use crate::environment;
 use candid::{CandidType, Decode, Encode, Principal};
 use onnx_canister_interface::{
-    ChunkReceipt, Error, FileManifest, InitArgs, Manifest, ModelInfo, ModelRef, ModelState, PutChunk, SettingsPatch,
-    UploadStatus,
+    ChunkReceipt, Error, FileManifest, InferResponse, InitArgs, JobId, JobInfo, JobResult, JobState, Manifest,
+    ModelInfo, ModelRef, ModelState, PutChunk, Resize, Settings, SettingsPatch, UploadStatus,
 };
 use pocket_ic::common::rest::RawMessageId;
 use pocket_ic::{CanisterInstallMode, PocketIc, PocketIcBuilder, RejectResponse};
@@ -126,6 +126,31 @@ impl Pocket {
         panic!("{what}: not within {ROUNDS_MAX} rounds");
     }
 
+    /// Sets the instructions of a message.
+    pub fn set_message_budget(&self, message_budget: u64) {
+        let patch = SettingsPatch { message_budget: Some(message_budget), ..SettingsPatch::default() };
+        let settings: Settings = self.update("update_settings", patch).expect("update_settings");
+        assert_eq!(settings.message_budget, message_budget);
+    }
+
+    /// What `poll` tells.
+    pub fn job(&self, job: JobId) -> JobInfo {
+        self.query("poll", job).expect("poll")
+    }
+
+    /// Waits until an inference that goes on by itself has ended, and gives its answer.
+    pub fn wait_for_job(&self, job: JobId) -> InferResponse {
+        let is_pending = |state| matches!(state, JobState::Queued | JobState::Running { .. } | JobState::Interrupted);
+        self.tick_until("the job", || !is_pending(self.job(job).state));
+        match self.job(job).state {
+            JobState::Done(result) => match *result {
+                JobResult::Infer(response) => response,
+                _ => panic!("another kind of answer"),
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// What `model_info` tells.
     pub fn info(&self, model: &ModelRef) -> ModelInfo {
         self.query("model_info", model.clone()).expect("model_info")
@@ -245,6 +270,14 @@ impl Model {
             })
             .collect();
         Model { manifest, files: files.into_iter().map(|(_, bytes)| bytes).collect() }
+    }
+
+    /// The same for images that have the network's size already: as they are, without resizing.
+    pub fn unresized(mut self) -> Model {
+        if let Some(preprocessing) = &mut self.manifest.preprocessing {
+            preprocessing.resize = Resize::None;
+        }
+        self
     }
 
     /// The call that stores one chunk.

@@ -3,7 +3,7 @@
 use end_to_end_tests::models::{classify_request, efficientnet, magika, magika_request, photo, recipe};
 use end_to_end_tests::pocket::Pocket;
 use onnx_canister_interface::{
-    Classification, ClassifyInput, Error, InferenceAccess, Label, ModelRef, Resize, SettingsPatch, Task, WeightForm,
+    Classification, ClassifyInput, Error, InferenceAccess, Label, ModelRef, SettingsPatch, Task, WeightForm,
 };
 use serde::Deserialize;
 use serde_bytes::ByteBuf;
@@ -39,12 +39,7 @@ struct ExpectedLabel {
 #[test]
 fn real_photos_get_the_labels_that_onnxruntime_gives_them() {
     let pocket = Pocket::new(None);
-    // The crops have the network's size already: as they are, without the recipe's resizing.
-    let mut unresized = efficientnet();
-    if let Some(preprocessing) = &mut unresized.manifest.preprocessing {
-        preprocessing.resize = Resize::None;
-    }
-    let model = pocket.deploy_model(&unresized);
+    let model = pocket.deploy_model(&efficientnet().unresized());
 
     // Somebody who has more crops with onnxruntime's answers names their folder; these may be shipped.
     let folder = std::env::var("ONNX_CANISTER_CROPS").unwrap_or_else(|_| "crop224".to_string());
@@ -91,12 +86,9 @@ struct Int8Image {
 #[test]
 fn the_int8_network_gives_the_float_networks_labels_and_errs_no_more_than_in_onnxruntime() {
     let pocket = Pocket::new(None);
-    let mut model = recipe("efficientnet-lite0-int8");
-    // Logits as they are, of crops as they are.
+    let mut model = recipe("efficientnet-lite0-int8").unresized();
+    // Logits as they are.
     model.manifest.task = Task::Classify { softmax: false };
-    if let Some(preprocessing) = &mut model.manifest.preprocessing {
-        preprocessing.resize = Resize::None;
-    }
     let model = pocket.deploy_model(&model);
     let expected: ExpectedInt8 =
         serde_json::from_slice(&photo("crop224/expected_int8.json")).expect("expected_int8.json");
@@ -121,10 +113,7 @@ fn the_int8_network_gives_the_float_networks_labels_and_errs_no_more_than_in_onn
 #[test]
 fn float_weights_can_be_quantised_when_a_model_is_loaded() {
     let pocket = Pocket::new(None);
-    let mut model = efficientnet();
-    if let Some(preprocessing) = &mut model.manifest.preprocessing {
-        preprocessing.resize = Resize::None;
-    }
+    let mut model = efficientnet().unresized();
     let float = pocket.deploy_model(&model);
     model.manifest.weights = Some(WeightForm::Int8);
     let int8 = pocket.deploy_model(&model);

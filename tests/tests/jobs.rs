@@ -6,7 +6,7 @@ use end_to_end_tests::models::{
 use end_to_end_tests::pocket::Pocket;
 use onnx_canister_interface::{
     CallLimits, Classification, ClassifyRequest, Error, InferResponse, JobId, JobInfo, JobResult, JobState, Label,
-    ModelInfo, ModelRef, ModelState, Settings, SettingsPatch,
+    ModelInfo, ModelRef, ModelState, SettingsPatch,
 };
 
 /// The least budget: what a message does before its first node exceeds it, so that every node is a message of its own.
@@ -16,29 +16,6 @@ const HUNDREDS_OF_MESSAGES: u64 = 2_600_000;
 
 fn one_node_a_message(max_call_messages: u32) -> Option<SettingsPatch> {
     Some(SettingsPatch { max_call_messages: Some(max_call_messages), ..SettingsPatch::default() })
-}
-
-fn set_message_budget(pocket: &Pocket, message_budget: u64) {
-    let patch = SettingsPatch { message_budget: Some(message_budget), ..SettingsPatch::default() };
-    let settings: Settings = pocket.update("update_settings", patch).expect("update_settings");
-    assert_eq!(settings.message_budget, message_budget);
-}
-
-fn poll(pocket: &Pocket, job: JobId) -> JobInfo {
-    pocket.query("poll", job).expect("poll")
-}
-
-fn wait_for(pocket: &Pocket, job: JobId) -> InferResponse {
-    pocket.tick_until("the job", || {
-        !matches!(poll(pocket, job).state, JobState::Queued | JobState::Running { .. } | JobState::Interrupted)
-    });
-    match poll(pocket, job).state {
-        JobState::Done(result) => match *result {
-            JobResult::Infer(response) => response,
-            other => panic!("{other:?}"),
-        },
-        other => panic!("{other:?}"),
-    }
 }
 
 fn start(pocket: &Pocket, model: &ModelRef) -> JobId {
@@ -53,7 +30,7 @@ fn a_pause_after_every_single_node_gives_the_same_bits() {
     assert_eq!(whole.cost.messages, 1);
     assert_close(&only_output(&whole), &MLP.reference(&input()));
 
-    set_message_budget(&pocket, ONE_NODE);
+    pocket.set_message_budget(ONE_NODE);
     let paused: InferResponse = pocket.update("infer", request(&model, &input())).expect("infer");
     assert!(paused.cost.messages >= 4, "{} messages", paused.cost.messages);
     assert_eq!(bits(&only_output(&paused)), bits(&only_output(&whole)));
@@ -62,11 +39,11 @@ fn a_pause_after_every_single_node_gives_the_same_bits() {
 #[test]
 fn loading_and_commit_pause_everywhere_too() {
     let pocket = Pocket::new(one_node_a_message(1_000));
-    set_message_budget(&pocket, ONE_NODE);
+    pocket.set_message_budget(ONE_NODE);
     let model = pocket.deploy_model(&mlp("mlp"));
     let cost = pocket.info(&model).load_cost;
     assert!(cost.messages > 2, "{} messages", cost.messages);
-    set_message_budget(&pocket, 20_000_000_000);
+    pocket.set_message_budget(20_000_000_000);
     assert_close(&pocket.infer(&model, &input()).expect("infer"), &MLP.reference(&input()));
 }
 
@@ -74,10 +51,10 @@ fn loading_and_commit_pause_everywhere_too() {
 fn a_call_that_waits_too_long_names_its_job_and_the_job_goes_on_by_itself() {
     let pocket = Pocket::new(one_node_a_message(2));
     let model = pocket.deploy_model(&mlp("mlp"));
-    set_message_budget(&pocket, ONE_NODE);
+    pocket.set_message_budget(ONE_NODE);
     let error = pocket.update::<_, InferResponse>("infer", request(&model, &input())).expect_err("only two messages");
     let Error::StillRunning { job } = error else { panic!("{error}") };
-    let response = wait_for(&pocket, job);
+    let response = pocket.wait_for_job(job);
     assert_close(&only_output(&response), &MLP.reference(&input()));
 }
 
@@ -85,12 +62,12 @@ fn a_call_that_waits_too_long_names_its_job_and_the_job_goes_on_by_itself() {
 fn started_jobs_queue_and_all_finish() {
     let pocket = Pocket::new(one_node_a_message(12));
     let model = pocket.deploy_model(&mlp("mlp"));
-    set_message_budget(&pocket, ONE_NODE);
+    pocket.set_message_budget(ONE_NODE);
     let jobs: Vec<JobId> = (0..3).map(|_| start(&pocket, &model)).collect();
     assert!(jobs.windows(2).all(|pair| pair[0] != pair[1]));
     let expected = MLP.reference(&input());
     for job in jobs {
-        assert_close(&only_output(&wait_for(&pocket, job)), &expected);
+        assert_close(&only_output(&pocket.wait_for_job(job)), &expected);
     }
 }
 
@@ -98,14 +75,14 @@ fn started_jobs_queue_and_all_finish() {
 fn while_a_job_runs_its_model_is_leased() {
     let pocket = Pocket::new(one_node_a_message(12));
     let model = pocket.deploy_model(&mlp("mlp"));
-    set_message_budget(&pocket, ONE_NODE);
+    pocket.set_message_budget(ONE_NODE);
     let job = start(&pocket, &model);
     pocket.ic.tick();
     for method in ["delete_model", "unload"] {
         let error = pocket.update::<_, ModelInfo>(method, model.clone()).expect_err("leased");
         assert_eq!(error, Error::Busy { job }, "{method}");
     }
-    wait_for(&pocket, job);
+    pocket.wait_for_job(job);
     let info: ModelInfo = pocket.update("unload", model.clone()).expect("free again");
     assert_eq!(info.state, ModelState::Committed);
 }
@@ -114,11 +91,11 @@ fn while_a_job_runs_its_model_is_leased() {
 fn a_cancelled_job_stops_and_frees_its_model() {
     let pocket = Pocket::new(one_node_a_message(12));
     let model = pocket.deploy_model(&mlp("mlp"));
-    set_message_budget(&pocket, ONE_NODE);
+    pocket.set_message_budget(ONE_NODE);
     let job = start(&pocket, &model);
     pocket.ic.tick();
     let _: JobInfo = pocket.update("cancel", job).expect("cancel");
-    pocket.tick_until("cancelled", || poll(&pocket, job).state == JobState::Cancelled);
+    pocket.tick_until("cancelled", || pocket.job(job).state == JobState::Cancelled);
     let info: ModelInfo = pocket.update("unload", model).expect("free again");
     assert_eq!(info.state, ModelState::Committed);
     let error = pocket.query::<_, JobInfo>("poll", 999_999_u64).expect_err("no such job");
@@ -129,7 +106,7 @@ fn a_cancelled_job_stops_and_frees_its_model() {
 fn a_job_ends_at_its_callers_limits() {
     let pocket = Pocket::new(one_node_a_message(1_000));
     let model = pocket.deploy_model(&mlp("mlp"));
-    set_message_budget(&pocket, ONE_NODE);
+    pocket.set_message_budget(ONE_NODE);
     let mut limited = request(&model, &input());
     limited.limits = Some(CallLimits { max_messages: Some(2), max_instructions: None });
     let error = pocket.update::<_, InferResponse>("infer", limited.clone()).expect_err("two messages do not suffice");
@@ -146,13 +123,13 @@ fn longer_than_a_round(pocket: &Pocket) -> (ClassifyRequest, Vec<Label>) {
     let model = pocket.deploy_model(&efficientnet());
     let request = classify_request(&model, photo("crop224/coffee.png"));
     let whole: Classification = pocket.update("classify", request.clone()).expect("classify");
-    set_message_budget(pocket, HUNDREDS_OF_MESSAGES);
+    pocket.set_message_budget(HUNDREDS_OF_MESSAGES);
     (request, whole.labels)
 }
 
 fn labels_of(pocket: &Pocket, job: JobId) -> Vec<Label> {
     let mut labels = Vec::new();
-    pocket.tick_until("the job", || match poll(pocket, job).state {
+    pocket.tick_until("the job", || match pocket.job(job).state {
         JobState::Done(result) => match *result {
             JobResult::Classify(classification) => {
                 labels = classification.labels;
@@ -195,7 +172,7 @@ fn a_stop_and_upgrade_during_upload_commit_and_load_loses_nothing() {
             pocket.upgrade();
         }
     }
-    set_message_budget(&pocket, ONE_NODE);
+    pocket.set_message_budget(ONE_NODE);
     let error = pocket.update::<_, ModelInfo>("commit", reference.clone());
     assert!(matches!(error, Ok(_) | Err(Error::StillRunning { .. })), "{error:?}");
     pocket.upgrade();
@@ -206,7 +183,7 @@ fn a_stop_and_upgrade_during_upload_commit_and_load_loses_nothing() {
     assert!(matches!(pocket.info(&reference).state, ModelState::Loading { .. }));
     pocket.upgrade();
     pocket.tick_until("load", || pocket.info(&reference).state == ModelState::Ready);
-    set_message_budget(&pocket, 20_000_000_000);
+    pocket.set_message_budget(20_000_000_000);
     assert_close(&pocket.infer(&reference, &input()).expect("infer"), &MLP.reference(&input()));
 
     // And a model that was ready is ready again, by itself.

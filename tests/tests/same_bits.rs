@@ -5,8 +5,7 @@ use end_to_end_tests::pocket::Pocket;
 use end_to_end_tests::replay::replay;
 use end_to_end_tests::requests::{numbers, text_tokens};
 use onnx_canister_interface::{
-    InferRequest, InferResponse, JobId, JobInfo, JobResult, JobState, ModelInfo, Profile, ProfileRequest, Settings,
-    SettingsPatch,
+    InferRequest, InferResponse, JobId, JobState, ModelInfo, Profile, ProfileRequest, SettingsPatch,
 };
 
 /// Messages that an inference is cut into, where its graph has as many steps.
@@ -14,33 +13,12 @@ const MESSAGES: u64 = 50;
 /// More instructions than the network executes in two rounds.
 const WORK_OF_ROUNDS: u64 = 8_000_000_000;
 
-fn set_message_budget(pocket: &Pocket, message_budget: u64) {
-    let patch = SettingsPatch { message_budget: Some(message_budget), ..SettingsPatch::default() };
-    let _: Settings = pocket.update("update_settings", patch).expect("update_settings");
-}
-
 fn bytes(response: &InferResponse) -> Vec<(String, Vec<u8>)> {
     let whole = |page: &onnx_canister_interface::OutputPage| {
         assert_eq!(page.data.len() as u64, page.size_bytes);
         (page.name.clone(), page.data.to_vec())
     };
     response.outputs.iter().map(whole).collect()
-}
-
-fn state(pocket: &Pocket, job: JobId) -> JobState {
-    pocket.query::<_, JobInfo>("poll", job).expect("poll").state
-}
-
-fn answer(pocket: &Pocket, job: JobId) -> InferResponse {
-    let is_pending = |state| matches!(state, JobState::Queued | JobState::Running { .. } | JobState::Interrupted);
-    pocket.tick_until("the job", || !is_pending(state(pocket, job)));
-    match state(pocket, job) {
-        JobState::Done(result) => match *result {
-            JobResult::Infer(response) => response,
-            _ => panic!("another kind of answer"),
-        },
-        other => panic!("{other:?}"),
-    }
 }
 
 /// Runs a model in all the ways there are.
@@ -56,7 +34,7 @@ fn check(recipe_name: &str, request: fn(&ModelInfo) -> InferRequest) {
     assert!(expected.iter().any(|(_, bytes)| bytes.iter().any(|byte| *byte != 0)));
 
     let profile: Profile = pocket.update("profile", ProfileRequest::Infer(request.clone())).expect("profile");
-    set_message_budget(&pocket, whole.cost.instructions / MESSAGES);
+    pocket.set_message_budget(whole.cost.instructions / MESSAGES);
     let cut: InferResponse = pocket.update("infer", request.clone()).expect("infer");
     let steps = profile.nodes.len() as u64;
     assert!(u64::from(cut.cost.messages) >= MESSAGES.min(steps), "{} messages, {steps} steps", cut.cost.messages);
@@ -69,10 +47,10 @@ fn check(recipe_name: &str, request: fn(&ModelInfo) -> InferRequest) {
     pocket.ic.stop_canister(pocket.id, Some(pocket.caller)).expect("stop");
     pocket.upgrade_running().expect("upgrade");
     pocket.ic.start_canister(pocket.id, Some(pocket.caller)).expect("start");
-    let is_done = |job: &JobId| matches!(state(&pocket, *job), JobState::Done(_));
+    let is_done = |job: &JobId| matches!(pocket.job(*job).state, JobState::Done(_));
     assert!(!jobs.iter().all(is_done), "the stop came too late: all {count} had ended");
     for job in jobs {
-        assert!(bytes(&answer(&pocket, job)) == expected, "after an upgrade it gives other bits");
+        assert!(bytes(&pocket.wait_for_job(job)) == expected, "after an upgrade it gives other bits");
     }
 
     let is_ours = !profile.operators.is_empty() && profile.operators.iter().all(|o| !o.operator.starts_with("tract "));

@@ -24,6 +24,16 @@ pub(crate) enum Packed {
     Filter(Filter),
 }
 
+impl Packed {
+    /// An empty matrix for a weight of that many rows and columns, which its product may take transposed.
+    pub fn matrix(rows: usize, columns: usize, is_transposed: bool) -> Packed {
+        match is_transposed {
+            true => Packed::Columns(PackedMatrix::to_fill(columns, rows)),
+            false => Packed::Rows(PackedMatrix::zeros(rows, columns)),
+        }
+    }
+}
+
 /// Evaluates weights from the stored tensors that are loaded.
 pub(crate) struct Weights<'a> {
     pub model: &'a TypedModel,

@@ -55,6 +55,14 @@ impl Conv {
         self.group > 1 && self.group == self.channels && self.group == self.output_channels
     }
 
+    /// One number for each output channel, if there is a bias.
+    pub fn bias(&self, graph: &Graph, node: &Node, weights: &Weights<'_>) -> Result<Option<Vec<f32>>, EngineError> {
+        match self.has_bias {
+            true => Ok(Some(weights.f32(graph, node.inputs[2])?.to_vec())),
+            false => Ok(None),
+        }
+    }
+
     /// See [`Op::streamed`].
     pub fn streamed(&self, node: &Node) -> Option<(ValueId, Packed, usize, usize)> {
         if self.is_depthwise() {
@@ -74,10 +82,7 @@ impl Conv {
     ) -> Result<Box<dyn Operator>, EngineError> {
         let (kernel, group) = (self.window.kernel, self.group);
         let (channels, output_channels) = (self.channels, self.output_channels);
-        let bias = match self.has_bias {
-            true => Some(weights.f32(graph, node.inputs[2])?.to_vec()),
-            false => None,
-        };
+        let bias = self.bias(graph, node, weights)?;
         if let Some(filter) = weights.filter.take() {
             return Ok(Box::new(PackedConv { conv: self.clone(), body: Body::Dense(filter), bias }));
         }

@@ -61,11 +61,7 @@ impl Gather {
     pub fn streamed(&self, graph: &Graph, node: &Node) -> Option<(ValueId, Packed, usize, usize)> {
         let transposed = self.shared(graph, node)?;
         let &[rows, columns] = graph.known_shape(node.inputs[0])?.as_slice() else { return None };
-        let packed = match transposed {
-            true => Packed::Columns(PackedMatrix::zeros(columns, rows)),
-            false => Packed::Rows(PackedMatrix::zeros(rows, columns)),
-        };
-        Some((node.inputs[0], packed, columns, rows))
+        Some((node.inputs[0], Packed::matrix(rows, columns, transposed), columns, rows))
     }
 
     pub fn pack(

@@ -59,11 +59,7 @@ impl MatMul {
             return None;
         }
         let (rows, columns) = self.b_shape(graph, node)?;
-        let packed = match self.b_transposed {
-            true => Packed::Columns(PackedMatrix::to_fill(columns, rows)),
-            false => Packed::Rows(PackedMatrix::zeros(rows, columns)),
-        };
-        Some((node.inputs[1], packed, columns, rows))
+        Some((node.inputs[1], Packed::matrix(rows, columns, self.b_transposed), columns, rows))
     }
 
     pub fn pack(

@@ -30,10 +30,7 @@ impl DynamicQConv {
         let DynamicQConv(conv) = self;
         let invalid = |reason: &str| EngineError::invalid(&*node.name, reason);
         let values = weights.f32(graph, node.inputs[1])?;
-        let bias = match conv.has_bias {
-            true => Some(weights.f32(graph, node.inputs[2])?.to_vec()),
-            false => None,
-        };
+        let bias = conv.bias(graph, node, weights)?;
         let (n, taps) = (conv.output_channels, conv.window.kernel[0] * conv.window.kernel[1]);
         let k = conv.channels * taps;
         if values.len() != n * k || k == 0 || bias.as_ref().is_some_and(|bias| bias.len() != n) {
