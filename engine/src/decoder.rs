@@ -268,6 +268,20 @@ impl Decoder {
         result
     }
 
+    /// Instructions of the least that can be done next, an upper bound; 0 with nothing queued. Fails as [`Decoder::step`].
+    pub fn next_estimate_instructions(&mut self) -> Result<u64, EngineError> {
+        if self.running.is_none() && !self.queue.is_empty() {
+            match self.next_block() {
+                Ok(block) => self.running = Some(block),
+                Err(error) => {
+                    self.queue.clear();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(self.running.as_ref().map_or(0, |block| block.session.next_node_estimate_instructions()))
+    }
+
     fn run(&mut self, meter: &dyn Meter, limit: u64) -> Result<Step, EngineError> {
         let mut is_first = true;
         while !self.queue.is_empty() {
