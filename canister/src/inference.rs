@@ -1,6 +1,8 @@
 //! One inference: from a request to a session, through its nodes, to an answer. Knows nothing of messages or jobs.
 
 use crate::engine_error;
+use crate::language::generation::Generation;
+use crate::language::prompt::Continuation;
 use crate::limits::{FRESH_INSTRUCTIONS_MAX, NODE_INSTRUCTIONS_MAX, REQUEST_TENSORS_MAX};
 use crate::loading::{self, MessageMeter};
 use crate::runtime;
@@ -10,7 +12,8 @@ use crate::store::manifest::invalid;
 use crate::{classify, infer};
 use candid::Principal;
 use onnx_canister_interface::{
-    CallLimits, ClassifyInput, ClassifyRequest, Error, InferRequest, InputSource, Label, ModelRef,
+    CallLimits, ClassifyInput, ClassifyRequest, Error, FinishReason, InferRequest, InputSource, Label, ModelRef,
+    SessionId,
 };
 use onnx_engine::{Session, Step, Tensor};
 use serde::{Deserialize, Serialize};
@@ -20,6 +23,7 @@ use serde::{Deserialize, Serialize};
 pub enum Request {
     Classify(ClassifyRequest),
     Infer(InferRequest),
+    Generate(Continuation),
 }
 
 /// What an inference answers.
@@ -28,6 +32,8 @@ pub enum Answer {
     Classify(Vec<Label>),
     /// Outputs by name in the order asked for.
     Infer(Vec<(String, Tensor)>),
+    /// Without its cost.
+    Generate(Box<onnx_canister_interface::Generation>),
 }
 
 /// Most that one call may use, resolved against the settings.
@@ -39,9 +45,15 @@ pub struct Limits {
 
 /// An inference under way.
 pub struct Run {
-    session: Session,
+    work: Work,
     /// Instructions spent on decoding and preparing the input.
     pub decode_instructions: u64,
+}
+
+enum Work {
+    /// One pass through a graph.
+    Pass(Box<Session>),
+    Generation(Box<Generation>),
 }
 
 impl Request {
@@ -49,6 +61,15 @@ impl Request {
         match self {
             Self::Classify(request) => &request.model,
             Self::Infer(request) => &request.model,
+            Self::Generate(request) => &request.model,
+        }
+    }
+
+    /// The generation session that it goes on with.
+    pub fn session(&self) -> Option<SessionId> {
+        match self {
+            Self::Generate(request) => Some(request.session),
+            Self::Classify(_) | Self::Infer(_) => None,
         }
     }
 
@@ -56,7 +77,7 @@ impl Request {
     pub fn staged_keys(&self) -> Vec<String> {
         match self {
             Self::Classify(ClassifyRequest { input: ClassifyInput::Staged(key), .. }) => vec![key.clone()],
-            Self::Classify(_) => Vec::new(),
+            Self::Classify(_) | Self::Generate(_) => Vec::new(),
             Self::Infer(request) => request
                 .inputs
                 .iter()
@@ -72,6 +93,7 @@ impl Request {
     pub fn check(&self) -> Result<(), Error> {
         match self {
             Self::Classify(request) => classify::check(request),
+            Self::Generate(_) => Ok(()),
             Self::Infer(request) => {
                 let too_many = |place: &str, count: usize| {
                     Err(invalid(place, count, format!("a request has at most {REQUEST_TENSORS_MAX}")))
@@ -95,21 +117,27 @@ impl Request {
         let asked = match self {
             Self::Classify(request) => request.limits.clone(),
             Self::Infer(request) => request.limits.clone(),
+            Self::Generate(request) => request.limits.clone(),
         };
-        let CallLimits { max_messages, max_instructions } = asked.unwrap_or_default();
-        let settings = settings::get();
-        let messages = max_messages.unwrap_or(settings.max_job_messages);
-        if messages == 0 || messages > settings.max_job_messages {
-            let reason = format!("1 to {} (setting max_job_messages)", settings.max_job_messages);
-            return Err(invalid("limits.max_messages", messages, reason));
-        }
-        let instructions = max_instructions.unwrap_or(settings.max_job_instructions);
-        if instructions == 0 || instructions > settings.max_job_instructions {
-            let reason = format!("1 to {} (setting max_job_instructions)", settings.max_job_instructions);
-            return Err(invalid("limits.max_instructions", instructions, reason));
-        }
-        Ok(Limits { max_messages: messages, max_instructions: instructions })
+        resolve_limits(asked)
     }
+}
+
+/// The limits that are asked for, resolved against the settings.
+pub fn resolve_limits(asked: Option<CallLimits>) -> Result<Limits, Error> {
+    let CallLimits { max_messages, max_instructions } = asked.unwrap_or_default();
+    let settings = settings::get();
+    let messages = max_messages.unwrap_or(settings.max_job_messages);
+    if messages == 0 || messages > settings.max_job_messages {
+        let reason = format!("1 to {} (setting max_job_messages)", settings.max_job_messages);
+        return Err(invalid("limits.max_messages", messages, reason));
+    }
+    let instructions = max_instructions.unwrap_or(settings.max_job_instructions);
+    if instructions == 0 || instructions > settings.max_job_instructions {
+        let reason = format!("1 to {} (setting max_job_instructions)", settings.max_job_instructions);
+        return Err(invalid("limits.max_instructions", instructions, reason));
+    }
+    Ok(Limits { max_messages: messages, max_instructions: instructions })
 }
 
 impl Run {
@@ -133,23 +161,42 @@ impl Run {
                 classify::inputs(owner, key, plan.inputs(), plan.outputs(), request, image_instructions)?
             }
             Request::Infer(request) => infer::inputs(owner, plan.inputs(), request)?,
+            Request::Generate(request) => {
+                let generation = Generation::new(key, request.session)?;
+                let decode_instructions = runtime::instructions().saturating_sub(before);
+                return Ok(Self { work: Work::Generation(Box::new(generation)), decode_instructions });
+            }
         };
         let decode_instructions = runtime::instructions().saturating_sub(before);
         let session = Session::new(plan, inputs, outputs)
             .map_err(|error| engine_error::of_request("inputs", error))?
             .with_node_limit(NODE_INSTRUCTIONS_MAX);
-        Ok(Self { session, decode_instructions })
+        Ok(Self { work: Work::Pass(Box::new(session)), decode_instructions })
     }
 
-    /// Nodes done and in all.
+    /// A generation as its session's record has it.
+    pub fn resume(key: &ModelKey, session: SessionId) -> Result<Self, Error> {
+        let generation = Generation::new(key, session)?;
+        Ok(Self { work: Work::Generation(Box::new(generation)), decode_instructions: 0 })
+    }
+
+    /// Nodes done and in all; of a generation, tokens.
     pub fn progress(&self) -> (u32, u32) {
         let count = |nodes: usize| u32::try_from(nodes).unwrap_or(u32::MAX);
-        (count(self.session.nodes_done()), count(self.session.nodes_total()))
+        match &self.work {
+            Work::Pass(session) => (count(session.nodes_done()), count(session.nodes_total())),
+            Work::Generation(generation) => generation.progress(),
+        }
     }
 
     /// Whether the next node is estimated to fit what is left of `budget` in this message.
     pub fn next_node_fits(&self, budget: u64) -> bool {
-        runtime::instructions().saturating_add(self.session.next_node_estimate_instructions()) <= budget
+        let estimate = match &self.work {
+            Work::Pass(session) => session.next_node_estimate_instructions(),
+            // It looks for itself, and what it has is an answer.
+            Work::Generation(_) => 0,
+        };
+        runtime::instructions().saturating_add(estimate) <= budget
     }
 
     /// Runs nodes while they fit what is left of `budget` in this message, and at least one in a message that has
@@ -158,7 +205,11 @@ impl Run {
         if !self.next_node_fits(budget) && runtime::instructions() > FRESH_INSTRUCTIONS_MAX {
             return Ok(false);
         }
-        match self.session.step(&MessageMeter, budget) {
+        let session = match &mut self.work {
+            Work::Pass(session) => session,
+            Work::Generation(generation) => return generation.advance(budget),
+        };
+        match session.step(&MessageMeter, budget) {
             Ok(Step::Done) => Ok(true),
             Ok(Step::Paused { .. }) => Ok(false),
             Err(error) => Err(engine_error::of_request("inputs", error)),
@@ -167,10 +218,34 @@ impl Run {
 
     /// The answer, when all nodes are done.
     pub fn answer(self, key: &ModelKey, request: &Request) -> Result<Answer, Error> {
-        let outputs = self.session.into_outputs().map_err(|error| engine_error::of_request("outputs", error))?;
+        let session = match self.work {
+            Work::Pass(session) => session,
+            // Only one that has ended comes here, so why it might not have is of no matter.
+            Work::Generation(generation) => {
+                return generation.finish(FinishReason::Budget).map(|answer| Answer::Generate(Box::new(answer)));
+            }
+        };
+        let outputs = session.into_outputs().map_err(|error| engine_error::of_request("outputs", error))?;
         match request {
             Request::Classify(request) => classify::labels(key, request, outputs).map(Answer::Classify),
-            Request::Infer(_) => Ok(Answer::Infer(outputs)),
+            Request::Infer(_) | Request::Generate(_) => Ok(Answer::Infer(outputs)),
+        }
+    }
+
+    /// What a generation has when it can't go on for this reason; any other inference comes back.
+    pub fn answer_early(self, reason: FinishReason) -> Result<Result<Answer, Error>, Self> {
+        match self.work {
+            Work::Generation(generation) => {
+                Ok(generation.finish(reason).map(|answer| Answer::Generate(Box::new(answer))))
+            }
+            work => Err(Self { work, ..self }),
+        }
+    }
+
+    /// Lets go of the work; the keys and values of a generation stay for its session's next call.
+    pub fn release(self) {
+        if let Work::Generation(generation) = self.work {
+            generation.release();
         }
     }
 }

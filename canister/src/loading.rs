@@ -2,6 +2,7 @@
 
 use crate::engine_error;
 use crate::jobs::{driver, lease};
+use crate::language;
 use crate::limits::{
     CALLBACK_INSTRUCTIONS, HEAP_BYTES_MAX, HEAP_LOAD_TENTHS, HEAP_WORK_BYTES, LOAD_MESSAGE_END_INSTRUCTIONS,
     LOAD_REPLY_INSTRUCTIONS, MESSAGE_END_INSTRUCTIONS, REPLY_INSTRUCTIONS,
@@ -12,7 +13,7 @@ use crate::stable::blob::{Damage, Reader};
 use crate::store::models::{self, Stage};
 use crate::store::{ModelKey, commit, versions};
 use crate::tensors;
-use onnx_canister_interface::{Cost, Error, HeapPolicy, ModelInfo, ModelRef};
+use onnx_canister_interface::{Cost, Error, HeapPolicy, ModelInfo, ModelRef, Task};
 use onnx_engine::{ByteSource, LoadOptions, Loader, Meter, ModelFiles, Plan, ReadError, Step};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -24,6 +25,8 @@ use std::sync::Arc;
 struct Load {
     /// `None` until the first step.
     loader: Option<Loader>,
+    /// The plan of a language model whose files of text are still to be read.
+    plan: Option<Arc<Plan>>,
     done: u64,
     total: u64,
     cost: Cost,
@@ -132,6 +135,7 @@ pub fn begin(key: &ModelKey) {
 pub fn forget(key: &ModelKey) {
     LOADS.with_borrow_mut(|loads| loads.remove(key));
     PLANS.with_borrow_mut(|plans| plans.remove(key));
+    language::forget(key);
 }
 
 /// Versions being loaded.
@@ -227,6 +231,10 @@ pub fn fail(key: &ModelKey, error: &Error) {
 
 fn advance(key: &ModelKey, load: &mut Load) -> Result<Option<Arc<Plan>>, Error> {
     let budget = settings::get().message_budget;
+    if let Some(plan) = load.plan.take() {
+        language::loaded::load(key, &plan, |name| read_text_file(key, name, &load.damage))?;
+        return Ok(Some(plan));
+    }
     let mut loader = match load.loader.take() {
         Some(loader) => loader,
         None => {
@@ -240,7 +248,15 @@ fn advance(key: &ModelKey, load: &mut Load) -> Result<Option<Arc<Plan>>, Error> 
     };
     loop {
         match loader.step(&MessageMeter, budget).map_err(engine_error::of_model)? {
-            Step::Done => return loader.finish().map(Some).map_err(engine_error::of_model),
+            Step::Done => {
+                let plan = loader.finish().map_err(engine_error::of_model)?;
+                if !matches!(models::record(key)?.task, Task::Generate { .. }) {
+                    return Ok(Some(plan));
+                }
+                // A tokenizer can't be read in parts: it has the next message to itself.
+                load.plan = Some(plan);
+                return Ok(None);
+            }
             Step::Paused { done, total } => {
                 (load.done, load.total) = (done, total);
                 if loader.next_phase_is_indivisible() || runtime::instructions() >= budget {
@@ -250,6 +266,23 @@ fn advance(key: &ModelKey, load: &mut Load) -> Result<Option<Arc<Plan>>, Error> 
             }
         }
     }
+}
+
+/// The bytes of one of a version's files of text, if it has it.
+fn read_text_file(
+    key: &ModelKey,
+    name: &str,
+    damage: &Rc<Cell<Option<(u32, Damage)>>>,
+) -> Result<Option<Vec<u8>>, Error> {
+    let record = models::record(key)?;
+    let Some(index) = record.files.iter().position(|file| file.name == name) else { return Ok(None) };
+    let file = &record.files[index];
+    let mut bytes = vec![0; file.size_bytes as usize];
+    Reader::new(file.blob.clone()).read_at(0, &mut bytes).map_err(|found| {
+        damage.set(Some((index as u32, found)));
+        found.error(format!("file {index} ('{name}') of {}", key.describe()))
+    })?;
+    Ok(Some(bytes))
 }
 
 fn stored_files(key: &ModelKey, damage: &Rc<Cell<Option<(u32, Damage)>>>) -> Result<StoredFiles, Error> {

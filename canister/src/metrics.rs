@@ -51,6 +51,7 @@ pub fn count<E>(result: &Result<JobResult, E>) {
             counts.instructions += match result {
                 JobResult::Classify(classification) => classification.cost.instructions,
                 JobResult::Infer(response) => response.cost.instructions,
+                JobResult::Generate(generation) => generation.cost.instructions,
             };
         }
         Err(_) => counts.errors += 1,

@@ -1,5 +1,7 @@
 //! `classify` and `infer` for people: large inputs are staged, long jobs are waited for, large outputs read in pages.
 
+pub mod generation;
+
 use crate::client::{CallError, Client, Transport};
 use crate::prices;
 use anyhow::{Context, Result, bail, ensure};
@@ -88,7 +90,7 @@ pub async fn classify<T: Transport>(
             let job = job_to_poll(error)?;
             match wait_for_job(client, job).await? {
                 JobResult::Classify(answer) => (answer, Some(job)),
-                JobResult::Infer(_) => bail!("job {job} is an inference, not a classification"),
+                _ => bail!("job {job} is no classification"),
             }
         }
     };
@@ -131,7 +133,7 @@ pub async fn infer<T: Transport>(
             let job = job_to_poll(error)?;
             match wait_for_job(client, job).await? {
                 JobResult::Infer(answer) => (answer, Some(job)),
-                JobResult::Classify(_) => bail!("job {job} is a classification, not an inference"),
+                _ => bail!("job {job} is no inference"),
             }
         }
     };

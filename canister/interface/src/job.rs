@@ -1,6 +1,6 @@
 //! Jobs: work that outgrows a message.
 
-use crate::{Classification, Cost, Error, InferResponse, ModelRef};
+use crate::{Classification, Cost, Error, Generation, InferResponse, ModelRef};
 use candid::CandidType;
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +13,8 @@ pub enum JobResult {
     Classify(Classification),
     #[serde(rename = "infer")]
     Infer(InferResponse),
+    #[serde(rename = "generate")]
+    Generate(Generation),
 }
 
 #[derive(CandidType, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -40,4 +42,6 @@ pub struct JobInfo {
     pub model: ModelRef,
     pub state: JobState,
     pub cost: Cost,
+    /// The text so far of a generation that is not done.
+    pub generation: Option<Generation>,
 }
