@@ -38,8 +38,8 @@ pub fn inputs(
     image_instructions: u64,
 ) -> Result<Prepared, Error> {
     let record = models::record(key)?;
-    if record.task == Task::Infer {
-        return Err(invalid("model", &key.name, "its task is infer: call infer"));
+    if !matches!(record.task, Task::Classify { .. }) {
+        return Err(invalid("model", &key.name, "its task is not classify: call infer or generate"));
     }
     let (Some(spec), Some(output)) = (specs.first(), output_specs.first()) else {
         return Err(Error::ModelInvalid { place: "the model".into(), reason: "it lacks an input or an output".into() });

@@ -1,4 +1,4 @@
-//! Numbers that are never given twice: of jobs.
+//! Numbers that are never given twice: of jobs and of generation sessions, which share one row.
 
 use crate::stable::{Kind, directory};
 use serde::{Deserialize, Serialize};
@@ -11,8 +11,9 @@ pub struct Counters {
 /// A job's number.
 pub fn next_job() -> u64 {
     let after_the_last = || {
-        let last = directory::keys(Kind::Job, &[]).pop();
-        let number = last.and_then(|key| key.try_into().ok()).map_or(0, u64::from_be_bytes);
+        let last = |kind| directory::keys(kind, &[]).pop().and_then(|key| key.try_into().ok());
+        let numbers = [Kind::Job, Kind::Session].map(|kind| last(kind).map_or(0, u64::from_be_bytes));
+        let number = numbers[0].max(numbers[1]);
         Counters { next_job: number + 1 }
     };
     let Counters { next_job } = directory::get(Kind::Counters, &[]).unwrap_or_else(after_the_last);

@@ -3,16 +3,18 @@
 use crate::inference::Request;
 use crate::inputs::{self, PutInputBorrowed};
 use crate::jobs::{self, JobId, WorkId, driver};
+use crate::language::{prompt, sessions};
 use crate::metrics::{HttpRequest, HttpResponse};
 use crate::store::manifest::invalid;
 use crate::store::upload::{self, PutChunkBorrowed};
 use crate::store::{commit, models, versions};
-use crate::{access, arguments, health, lifecycle, loading, metrics, record, settings};
+use crate::{access, arguments, health, lifecycle, loading, metrics, record, runtime, settings};
+use candid::Principal;
 use ic_cdk::{init, inspect_message, post_upgrade, pre_upgrade, query, update};
 use onnx_canister_interface::{
-    ChunkReceipt, Classification, ClassifyRequest, Error, Health, InferRequest, InferResponse, InitArgs, JobInfo,
-    JobResult, Manifest, MissingChunks, ModelInfo, ModelRef, OutputPage, Profile, ProfileRequest, PutChunk, PutInput,
-    ReadOutput, Settings, SettingsPatch, StagedInput, UploadStatus,
+    ChunkReceipt, Classification, ClassifyRequest, Error, GenerateRequest, Generation, Health, InferRequest,
+    InferResponse, InitArgs, JobInfo, JobResult, Manifest, MissingChunks, ModelInfo, ModelRef, OutputPage, Profile,
+    ProfileRequest, PutChunk, PutInput, ReadOutput, SessionId, Settings, SettingsPatch, StagedInput, UploadStatus,
 };
 use std::marker::PhantomData;
 
@@ -203,12 +205,67 @@ fn tensors(result: JobResult) -> Answer<InferResponse> {
     }
 }
 
+#[update]
+async fn generate(request: GenerateRequest) -> Answer<Generation> {
+    let owner = access::check("generate")?;
+    let result = match begin_generation(owner, &request).await {
+        Ok(request) => jobs::run(owner, request).await.map(jobs::with_reply_cost),
+        Err(error) => Err(error),
+    };
+    metrics::count(&result);
+    done(result.and_then(generation))
+}
+
+#[query]
+fn generate_query(request: GenerateRequest) -> Answer<Generation> {
+    let owner = access::check("generate_query")?;
+    let begun = prompt::begin(owner, &request, prompt::seed_of(&request))?;
+    let result = jobs::run_query(&owner, &Request::Generate(begun)).map(jobs::with_reply_cost);
+    // A query keeps nothing, so there is no session either.
+    result.and_then(generation).map(|generation| Generation { session: request.session, ..generation })
+}
+
+#[update]
+async fn start_generation(request: GenerateRequest) -> Answer<JobId> {
+    let owner = access::check("start_generation")?;
+    let begun = begin_generation(owner, &request).await;
+    done(begun.and_then(|request| jobs::start(owner, request)))
+}
+
+#[update]
+fn delete_session(session: SessionId) -> Answer<()> {
+    done(access::check("delete_session").and_then(|_| sessions::delete(session)))
+}
+
+/// Reads the prompt into the session, with a seed of the network's where one is needed.
+async fn begin_generation(owner: Principal, request: &GenerateRequest) -> Answer<Request> {
+    let seed = match prompt::needs_seed(request) {
+        true => {
+            let _open = driver::OpenCall::begin();
+            let failed = |message| Error::Trapped { place: "raw_rand".into(), message };
+            prompt::seed_from(&runtime::random().await.map_err(failed)?)
+        }
+        false => 0,
+    };
+    health::check_reserve()?;
+    jobs::check_room()?;
+    prompt::begin(owner, request, seed).map(Request::Generate)
+}
+
+fn generation(result: JobResult) -> Answer<Generation> {
+    match result {
+        JobResult::Generate(generation) => Ok(generation),
+        other => Err(another_answer("generate", &other)),
+    }
+}
+
 /// A request is answered with its own kind of answer; this can't come up.
 fn another_answer(asked: &str, result: &JobResult) -> Error {
     let kind = match result {
         JobResult::Classify(_) => "classify",
         JobResult::Infer(_) => "infer",
         JobResult::Profile(_) => "profile",
+        JobResult::Generate(_) => "generate",
     };
     invalid("request", kind, format!("the job's request was to {asked}"))
 }

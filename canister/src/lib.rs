@@ -7,6 +7,7 @@
 //! store         models: upload, commit, activate, delete
 //! loading       models onto the heap         inference   one request on one model (classify, infer, inputs)
 //! jobs          what outgrows a message      lifecycle   install and upgrade
+//! language      prompts, sessions and generation of language models
 //! health        cycles                       metrics     /metrics
 //! runtime       every system call            stable      stable memory's map
 //! record        how records are encoded      limits      every limit
@@ -37,6 +38,7 @@ mod infer;
 mod inference;
 mod inputs;
 mod jobs;
+mod language;
 mod lifecycle;
 mod limits;
 mod loading;

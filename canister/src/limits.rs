@@ -149,6 +149,28 @@ pub const PROFILE_NAME_BYTES_MAX: usize = 200;
 pub const TOP_K_DEFAULT: u32 = 5;
 pub const TOP_K_MAX: u32 = 1_000;
 
+/// Tokens that a language model's context may have.
+pub const CONTEXT_LENGTH_MAX: u32 = 1 << 17;
+/// Bytes of a tokenizer or another file of text: it is parsed in one message, at some hundred instructions a byte.
+pub const TEXT_FILE_BYTES_MAX: u64 = 64 << 20;
+/// Generation sessions that are kept, of one caller and in all; the one that was used longest ago goes first.
+pub const SESSIONS_PER_CALLER_MAX: usize = 32;
+pub const SESSIONS_MAX: usize = 256;
+/// Sessions whose keys and values stay on the heap between calls, and the bytes of all of them; those of others are
+/// computed again when the session goes on.
+pub const CACHES_MAX: usize = 16;
+pub const CACHES_BYTES_MAX: u64 = 1 << 30;
+/// Generations under way at one time, each with its keys and values on the heap; others wait in the queue, and a call that
+/// would wait for its text is refused.
+pub const GENERATIONS_MAX: usize = 16;
+/// Messages of a conversation, and bytes of a prompt's text.
+pub const CHAT_MESSAGES_MAX: usize = 1_000;
+pub const PROMPT_BYTES_MAX: usize = 1 << 20;
+
+/// Cycles that a message and an instruction cost on a 13-node subnet (mid 2026).
+pub const CYCLES_PER_MESSAGE: u64 = 5_000_000;
+pub const CYCLES_PER_INSTRUCTION: u64 = 1;
+
 /// Jobs that wait or run at one time.
 pub const JOBS_PENDING_MAX: usize = 256;
 /// Finished jobs that are remembered; the oldest beyond are forgotten with their results.

@@ -2,6 +2,7 @@
 
 use crate::engine_error;
 use crate::jobs::{driver, lease};
+use crate::language;
 use crate::limits::{
     CALLBACK_INSTRUCTIONS, HEAP_BYTES_MAX, HEAP_LOAD_PERCENT, HEAP_WORK_BYTES, LOAD_END_INSTRUCTIONS,
     LOAD_REPLY_INSTRUCTIONS, MESSAGE_END_INSTRUCTIONS, REPLY_INSTRUCTIONS,
@@ -12,7 +13,7 @@ use crate::stable::blob::{Damage, Reader};
 use crate::store::models::{self, Stage};
 use crate::store::{ModelKey, commit, versions};
 use crate::tensors;
-use onnx_canister_interface::{Cost, Error, HeapPolicy, ModelInfo, ModelRef, WeightForm};
+use onnx_canister_interface::{Cost, Error, HeapPolicy, ModelInfo, ModelRef, Task, WeightForm};
 use onnx_engine::{ByteSource, LoadOptions, Loader, Meter, ModelFiles, Plan, ReadError, Step};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -24,6 +25,8 @@ use std::sync::Arc;
 struct Load {
     /// `None` until the first step.
     loader: Option<Loader>,
+    /// The plan of a language model whose files of text are still to be read.
+    plan: Option<Arc<Plan>>,
     done: u64,
     total: u64,
     cost: Cost,
@@ -138,6 +141,7 @@ pub fn begin(key: &ModelKey) {
 pub fn forget(key: &ModelKey) {
     LOADS.with_borrow_mut(|loads| loads.remove(key));
     PLANS.with_borrow_mut(|plans| plans.remove(key));
+    language::forget(key);
 }
 
 /// Versions being loaded.
@@ -234,6 +238,10 @@ pub fn fail(key: &ModelKey, error: &Error) {
 
 fn advance(key: &ModelKey, load: &mut Load) -> Result<Option<Arc<Plan>>, Error> {
     let budget = settings::get().message_budget;
+    if let Some(plan) = load.plan.take() {
+        language::loaded::load(key, &plan, |name| read_text_file(key, name, &load.damage))?;
+        return Ok(Some(plan));
+    }
     let mut loader = match load.loader.take() {
         Some(loader) => loader,
         None => {
@@ -247,7 +255,15 @@ fn advance(key: &ModelKey, load: &mut Load) -> Result<Option<Arc<Plan>>, Error> 
     };
     loop {
         match loader.step(&MessageMeter, budget).map_err(engine_error::of_model)? {
-            Step::Done => return loader.finish().map(Some).map_err(engine_error::of_model),
+            Step::Done => {
+                let plan = loader.finish().map_err(engine_error::of_model)?;
+                if !matches!(models::record(key)?.task, Task::Generate { .. }) {
+                    return Ok(Some(plan));
+                }
+                // A tokenizer can't be read in parts: it has the next message to itself.
+                load.plan = Some(plan);
+                return Ok(None);
+            }
             Step::Paused { done, total } => {
                 (load.done, load.total) = (done, total);
                 if let (false, Some(weight_bytes)) = (load.has_room, loader.weight_memory_bytes()) {
@@ -279,6 +295,23 @@ fn load_options(weights: Option<WeightForm>) -> LoadOptions {
         Some(WeightForm::Stored) => LoadOptions { widen_int4_bytes_max: 0, ..as_it_comes },
         Some(WeightForm::Int8) => LoadOptions { quantize_int8: true, widen_int4_bytes_max: u64::MAX, ..as_it_comes },
     }
+}
+
+/// The bytes of one of a version's files of text, if it has it.
+fn read_text_file(
+    key: &ModelKey,
+    name: &str,
+    damage: &Rc<Cell<Option<(u32, Damage)>>>,
+) -> Result<Option<Vec<u8>>, Error> {
+    let record = models::record(key)?;
+    let Some(index) = record.files.iter().position(|file| file.name == name) else { return Ok(None) };
+    let file = &record.files[index];
+    let mut bytes = vec![0; file.size_bytes as usize];
+    Reader::new(file.blob.clone()).read_at(0, &mut bytes).map_err(|found| {
+        damage.set(Some((index as u32, found)));
+        found.error(format!("file {index} ('{name}') of {}", key.describe()))
+    })?;
+    Ok(Some(bytes))
 }
 
 fn stored_files(key: &ModelKey, damage: &Rc<Cell<Option<(u32, Damage)>>>) -> Result<StoredFiles, Error> {

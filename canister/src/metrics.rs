@@ -52,6 +52,7 @@ pub fn count<E>(result: &Result<JobResult, E>) {
                 JobResult::Classify(classification) => classification.cost.instructions,
                 JobResult::Infer(response) => response.cost.instructions,
                 JobResult::Profile(profile) => profile.cost.instructions,
+                JobResult::Generate(generation) => generation.cost.instructions,
             };
         }
         Err(_) => counts.errors += 1,

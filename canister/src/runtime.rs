@@ -90,6 +90,13 @@ mod system {
         api::trap(message)
     }
 
+    /// 32 bytes of the network's randomness, which nobody knew before this message.
+    pub async fn random() -> Result<Vec<u8>, String> {
+        let call = Call::unbounded_wait(Principal::management_canister(), "raw_rand").await;
+        let reply = call.map_err(|failed| failed.to_string())?;
+        reply.candid().map_err(|failed| failed.to_string())
+    }
+
     /// Runs one step of `work` in a message of its own, so that a trap there is seen here.
     pub async fn call_self(work: &WorkId) -> SelfCall {
         let arguments = crate::record::encode(work);

@@ -242,6 +242,11 @@ impl Decoder {
         &self.tokens
     }
 
+    /// The tokens in the cache, then those queued or under way.
+    pub fn fed(&self) -> impl Iterator<Item = u32> {
+        self.tokens.iter().chain(&self.queue).copied()
+    }
+
     /// Tokens queued or under way.
     pub fn pending(&self) -> usize {
         self.queue.len()
@@ -297,6 +302,28 @@ impl Decoder {
         result
     }
 
+    /// Instructions of the least that can be done next, an upper bound; 0 with nothing queued. Fails as [`Decoder::step`].
+    pub fn next_estimate_instructions(&mut self) -> Result<u64, EngineError> {
+        if self.running.is_none() && !self.queue.is_empty() {
+            match self.next_block() {
+                Ok(block) => self.running = Some(block),
+                Err(error) => {
+                    self.queue.clear();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(self.running.as_ref().map_or(0, |block| self.estimate_instructions(block)))
+    }
+
+    fn estimate_instructions(&self, block: &Block) -> u64 {
+        match (&block.session, &self.store) {
+            (Some(session), _) => session.next_node_estimate_instructions(),
+            (None, Store::InPlace(decode)) => decode.next_instructions(),
+            (None, Store::Copied(_)) => 0,
+        }
+    }
+
     fn run(&mut self, meter: &dyn Meter, limit: u64) -> Result<Step, EngineError> {
         let mut is_first = true;
         while !self.queue.is_empty() {
@@ -306,12 +333,7 @@ impl Decoder {
                 Some(block) => block,
                 None => self.next_block()?,
             };
-            let estimate = match (&block.session, &self.store) {
-                (Some(session), _) => session.next_node_estimate_instructions(),
-                (None, Store::InPlace(decode)) => decode.next_instructions(),
-                (None, Store::Copied(_)) => 0,
-            };
-            if !is_first && meter.spent().saturating_add(estimate) > limit {
+            if !is_first && meter.spent().saturating_add(self.estimate_instructions(&block)) > limit {
                 self.running = Some(block);
                 return Ok(paused);
             }

@@ -6,9 +6,9 @@
 use crate::retry::{RetryPolicy, Safety};
 use candid::{CandidType, Principal, Reserved};
 use onnx_canister_interface::{
-    ChunkReceipt, Classification, ClassifyRequest, Error, Health, InferRequest, InferResponse, JobId, JobInfo,
-    Manifest, MissingChunks, ModelInfo, ModelRef, OutputPage, Profile, ProfileRequest, PutChunk, PutInput, ReadOutput,
-    Settings, SettingsPatch, StagedInput, UploadStatus,
+    ChunkReceipt, Classification, ClassifyRequest, Error, GenerateRequest, Generation, Health, InferRequest,
+    InferResponse, JobId, JobInfo, Manifest, MissingChunks, ModelInfo, ModelRef, OutputPage, Profile, ProfileRequest,
+    PutChunk, PutInput, ReadOutput, Settings, SettingsPatch, StagedInput, UploadStatus,
 };
 use serde::de::DeserializeOwned;
 use std::future::Future;
@@ -178,6 +178,21 @@ impl<T: Transport> Client<T> {
     /// Stores a part of a large input; storing it again changes nothing.
     pub async fn put_input(&self, part: &PutInput) -> CallResult<StagedInput> {
         self.call(CallKind::Update, Safety::Idempotent, "put_input", part).await
+    }
+
+    /// Text, over as many messages as a call has.
+    pub async fn generate(&self, request: &GenerateRequest) -> CallResult<Generation> {
+        self.call(CallKind::Update, Safety::Once, "generate", request).await
+    }
+
+    /// As much text as one query holds.
+    pub async fn generate_query(&self, request: &GenerateRequest) -> CallResult<Generation> {
+        self.call(CallKind::Query, Safety::Idempotent, "generate_query", request).await
+    }
+
+    /// Starts a generation and returns its job.
+    pub async fn start_generation(&self, request: &GenerateRequest) -> CallResult<JobId> {
+        self.call(CallKind::Update, Safety::Once, "start_generation", request).await
     }
 
     /// Starts an inference and returns its job.

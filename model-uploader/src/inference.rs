@@ -1,5 +1,7 @@
 //! `classify` and `infer` for people: large inputs are staged, long jobs are waited for, large outputs read in pages.
 
+pub mod generation;
+
 use crate::client::{CallError, Client, Transport};
 use crate::prices;
 use anyhow::{Context, Result, bail, ensure};

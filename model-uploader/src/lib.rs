@@ -8,7 +8,7 @@ mod agent_transport;
 pub mod client;
 mod connect;
 pub mod error;
-mod inference;
+pub mod inference;
 pub mod inspection;
 pub mod manifest;
 pub mod native;

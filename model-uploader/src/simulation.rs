@@ -341,7 +341,7 @@ impl State {
                 Err(error) => JobState::Failed(error),
             }
         };
-        Ok(JobInfo { id, model, state, cost: Cost::default() })
+        Ok(JobInfo { id, model, state, cost: Cost::default(), generation: None })
     }
 
     fn read_output(&self, request: &ReadOutput) -> Result<OutputPage, Error> {

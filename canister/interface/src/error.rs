@@ -27,6 +27,9 @@ pub enum Error {
     InputNotFound {
         key: String,
     },
+    SessionNotFound {
+        session: u64,
+    },
     /// An argument is out of its range; `place` is its path in the request.
     InvalidArgument {
         place: String,
@@ -163,6 +166,7 @@ impl fmt::Display for Error {
             Self::ModelNotFound { name, version: None } => write!(f, "no model '{name}'"),
             Self::NoActiveVersion { name } => write!(f, "model '{name}' has no active version: activate one"),
             Self::JobNotFound { job } => write!(f, "no job {job}"),
+            Self::SessionNotFound { session } => write!(f, "no session {session} of this caller"),
             Self::InputNotFound { key } => write!(f, "no staged input '{key}' of this caller"),
             Self::InvalidArgument { place, value, reason } => write!(f, "{place} = {value}: {reason}"),
             Self::WrongState { name, version, state, needs } => {

@@ -1,6 +1,6 @@
 //! Jobs: work that outgrows a message.
 
-use crate::{Classification, Cost, Error, InferResponse, ModelRef, Profile};
+use crate::{Classification, Cost, Error, Generation, InferResponse, ModelRef, Profile};
 use candid::CandidType;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,8 @@ pub enum JobResult {
     Infer(InferResponse),
     #[serde(rename = "profile")]
     Profile(Profile),
+    #[serde(rename = "generate")]
+    Generate(Generation),
 }
 
 #[derive(CandidType, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -42,4 +44,6 @@ pub struct JobInfo {
     pub model: ModelRef,
     pub state: JobState,
     pub cost: Cost,
+    /// The text so far of a generation that is not done.
+    pub generation: Option<Generation>,
 }

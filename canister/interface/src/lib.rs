@@ -4,6 +4,7 @@
 //! [`Error`] that names the place and the value, never as a trap.
 
 mod error;
+mod generation;
 mod inference;
 mod job;
 mod model;
@@ -11,6 +12,7 @@ mod profile;
 mod settings;
 
 pub use error::Error;
+pub use generation::{ChatMessage, FinishReason, GenerateRequest, Generation, Prompt, SamplingOptions, SessionId};
 pub use inference::{
     CallLimits, Classification, ClassifyInput, ClassifyRequest, Cost, ElementType, InferInput, InferRequest,
     InferResponse, InputSource, Label, OutputPage, PutInput, ReadOutput, StagedInput, Tensor, TensorInfo,

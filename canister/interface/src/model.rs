@@ -69,6 +69,16 @@ pub enum Task {
     /// Anything: `infer` with named tensors.
     #[serde(rename = "infer")]
     Infer,
+    /// A causal language model with keys and values as inputs and outputs: `generate` with text, tokens or messages.
+    ///
+    /// Of its files these have a meaning by their names, as Hugging Face gives them: `tokenizer.json`,
+    /// `tokenizer_config.json`, `generation_config.json` and `chat_template.jinja`. All may be missing; without the first
+    /// there are only tokens.
+    #[serde(rename = "generate")]
+    Generate {
+        /// Tokens that the model was made for, prompt and text together.
+        context_length: u32,
+    },
 }
 
 /// How image bytes become the model's input tensor.

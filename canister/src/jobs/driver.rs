@@ -240,13 +240,13 @@ fn next() -> Option<WorkId> {
     after.or_else(|| work.first().cloned())
 }
 
-/// Whether a job can take a step: it is the one that holds its model, and that isn't being loaded.
+/// Whether a job can take a step: nothing else holds its model, and that isn't being loaded.
 fn can_run(id: JobId) -> bool {
     let Some(key) = pending::with(id, |job| job.key.clone()) else {
         return false;
     };
     let loading = models::record(&key).is_ok_and(|record| record.stage == models::Stage::Loading);
-    !loading && lease::holder(&key) == Some(id)
+    !loading && lease::may_step(id)
 }
 
 /// Holds work for a waiting call; lets go of it when dropped.
@@ -285,11 +285,11 @@ impl Drop for TimerDriver {
     }
 }
 
-/// Counts a call of the canister to itself as open; also a trap in its callback closes it.
-struct OpenCall;
+/// Counts a call as open whose callback is still to come; also a trap in the callback closes it.
+pub struct OpenCall;
 
 impl OpenCall {
-    fn begin() -> Self {
+    pub fn begin() -> Self {
         OPEN_CALLS.set(OPEN_CALLS.get() + 1);
         Self
     }

@@ -22,9 +22,10 @@ use crate::counters;
 use crate::health;
 use crate::inference::{Answer, Limits, Request, Run};
 use crate::inputs;
+use crate::language::generation;
 use crate::limits::{
-    CALL_END_INSTRUCTIONS, CALLBACK_INSTRUCTIONS, IMAGE_INSTRUCTIONS_MAX, JOB_END_INSTRUCTIONS, JOBS_PENDING_MAX,
-    MESSAGE_END_INSTRUCTIONS, PROFILE_NODE_BYTES, REPLY_DATA_BYTES_MAX, REPLY_INSTRUCTIONS,
+    CALL_END_INSTRUCTIONS, CALLBACK_INSTRUCTIONS, GENERATIONS_MAX, IMAGE_INSTRUCTIONS_MAX, JOB_END_INSTRUCTIONS,
+    JOBS_PENDING_MAX, MESSAGE_END_INSTRUCTIONS, PROFILE_NODE_BYTES, REPLY_DATA_BYTES_MAX, REPLY_INSTRUCTIONS,
     REPLY_INSTRUCTIONS_PER_BYTE,
 };
 use crate::runtime;
@@ -37,8 +38,8 @@ use crate::tensors;
 use candid::Principal;
 use driver::Waited;
 use onnx_canister_interface::{
-    Classification, Cost, Error, IMAGE_PIXELS_MAX, InferResponse, JobInfo, JobResult, JobState, OutputPage, Profile,
-    ReadOutput,
+    Classification, Cost, Error, FinishReason, IMAGE_PIXELS_MAX, InferResponse, JobInfo, JobResult, JobState,
+    OutputPage, Profile, ReadOutput,
 };
 use pending::Pending;
 use record::{JobRecord, StoredState};
@@ -58,7 +59,13 @@ pub enum WorkId {
 /// Runs a request and waits for its answer, as far as the call's messages go.
 pub async fn run(owner: Principal, request: Request) -> Result<JobResult, Error> {
     let (key, limits) = check(&owner, &request)?;
-    lease::check_free(&key)?;
+    match request.session() {
+        None => lease::check_free(&key)?,
+        Some(_) if pending::generations_under_way() >= GENERATIONS_MAX => {
+            return Err(Error::Busy { job: pending::find(|job| job.session.is_some()).unwrap_or_default() });
+        }
+        Some(_) => {}
+    }
     let settings = settings::get();
     let budget = settings.message_budget.min(limits.max_instructions);
     let mut run = prepare(&owner, &key, &request)?;
@@ -81,6 +88,9 @@ pub async fn run(owner: Principal, request: Request) -> Result<JobResult, Error>
     let call_messages = settings.max_call_messages;
     match driver::wait(&WorkId::Job(id), call_messages).await {
         Waited::Ended => finished(id),
+        // What a generation has is an answer, and its session goes on in another call.
+        Waited::OutOfMessages if end_early(id, FinishReason::Budget, Cost::default()) => finished(id),
+        Waited::Interrupted if end_early(id, FinishReason::Interrupted, Cost::default()) => finished(id),
         Waited::OutOfMessages => Err(Error::StillRunning { job: id }),
         Waited::Interrupted => Err(Error::Interrupted { job: id }),
     }
@@ -98,11 +108,12 @@ pub fn run_query(owner: &Principal, request: &Request) -> Result<JobResult, Erro
         Error::ImageTooLarge { pixels, .. } if pixels <= IMAGE_PIXELS_MAX => too_much(),
         error => error,
     })?;
-    if !run.next_node_fits(budget) || !run.advance(budget)? {
-        return Err(too_much());
-    }
     let cost = Cost { instructions: 0, decode_instructions: run.decode_instructions, messages: 1 };
-    let answer = run.answer(&key, request)?;
+    let done = run.next_node_fits(budget) && run.advance(budget)?;
+    let answer = match done {
+        true => run.answer(&key, request)?,
+        false => run.answer_early(FinishReason::Budget).map_err(|_| too_much())??,
+    };
     let bytes = reply_bytes(&answer);
     if bytes > REPLY_DATA_BYTES_MAX {
         let reason = format!("a reply holds {REPLY_DATA_BYTES_MAX} bytes: choose outputs by name, or call infer");
@@ -135,7 +146,10 @@ pub fn poll(id: JobId) -> Result<JobInfo, Error> {
 /// Ends a job that waits or runs. One that has ended stays as it is.
 pub fn cancel(id: JobId) -> Result<JobInfo, Error> {
     crate::access::check_owner(&record::get(id)?.owner)?;
-    if let Some(job) = pending::take(id) {
+    if let Some(mut job) = pending::take(id) {
+        if let Some((_, run)) = job.work.take() {
+            run.release();
+        }
         record::finish(id, StoredState::Cancelled, &job.cost)?;
     }
     poll(id)
@@ -252,9 +266,30 @@ fn end_at_limit(id: JobId, to_come: Cost) {
         };
         Some(Error::JobLimit { job: id, instructions, messages: job.cost.messages, reason })
     });
-    if let Some(error) = error.flatten() {
+    if let Some(error) = error.flatten()
+        && !end_early(id, FinishReason::Budget, to_come.clone())
+    {
         end(id, StoredState::failed(&error), to_come);
     }
+}
+
+/// Ends a generation that can't go on with what it has; tells whether the job was one.
+fn end_early(id: JobId, reason: FinishReason, to_come: Cost) -> bool {
+    let Some((key, session)) = pending::with(id, |job| Some((job.key.clone(), job.session?))).flatten() else {
+        return false;
+    };
+    let work = pending::with(id, |job| job.work.take()).flatten();
+    let run = match work {
+        Some((_, run)) => Ok(run),
+        // What it had on the heap is lost; its record tells how far it was.
+        None => Run::resume(&key, session),
+    };
+    let answer = run.and_then(|run| run.answer_early(reason).unwrap_or_else(|_| Err(Error::Interrupted { job: id })));
+    match answer.and_then(record::store_answer) {
+        Ok(state) => end(id, state, to_come),
+        Err(error) => end(id, StoredState::failed(&error), to_come),
+    }
+    true
 }
 
 /// Ends a job with an error, as when its step trapped.
@@ -322,6 +357,14 @@ fn check(owner: &Principal, request: &Request) -> Result<(ModelKey, Limits), Err
     Ok((key, limits))
 }
 
+/// Refuses while as many jobs wait or run as may.
+pub fn check_room() -> Result<(), Error> {
+    match pending::count() >= JOBS_PENDING_MAX {
+        true => Err(Error::Busy { job: pending::find(|_| true).unwrap_or_default() }),
+        false => Ok(()),
+    }
+}
+
 /// Records a job.
 fn admit(
     owner: Principal,
@@ -331,14 +374,12 @@ fn admit(
     cost: Cost,
     run: Option<Run>,
 ) -> Result<JobId, Error> {
-    if pending::count() >= JOBS_PENDING_MAX {
-        return Err(Error::Busy { job: pending::find(|_| true).unwrap_or_default() });
-    }
+    check_room()?;
     let state = match run.as_ref().map(Run::progress) {
         Some((nodes_done, nodes_total)) => StoredState::Running { nodes_done, nodes_total },
         None => StoredState::Queued,
     };
-    let staged = request.staged_keys();
+    let (staged, session) = (request.staged_keys(), request.session());
     let blob = Blob::store(&crate::record::encode(&request))?;
     let id = counters::next_job();
     let job = JobRecord {
@@ -346,12 +387,14 @@ fn admit(
         key: key.clone(),
         request: Some(blob),
         staged: staged.clone(),
+        session,
         limits,
         state: state.clone(),
         cost: cost.clone(),
     };
     record::save(id, &job);
-    pending::insert(id, Pending { owner, key, staged, limits, state, cost, work: run.map(|run| (request, run)) });
+    let work = run.map(|run| (request, run));
+    pending::insert(id, Pending { owner, key, staged, session, limits, state, cost, work });
     Ok(id)
 }
 
@@ -403,13 +446,14 @@ fn result(key: &ModelKey, answer: Answer, cost: Cost) -> JobResult {
                 .collect();
             JobResult::Infer(InferResponse { outputs, job: None, cost })
         }
+        Answer::Generate(generation) => JobResult::Generate(generation::with_cost(*generation, &cost)),
     }
 }
 
 fn reply_bytes(answer: &Answer) -> u64 {
     match answer {
-        // A profile's limits keep it below what a reply holds.
-        Answer::Classify(_) | Answer::Profile(_) => 0,
+        // A profile's limits, and a text's, keep them below what a reply holds.
+        Answer::Classify(_) | Answer::Profile(_) | Answer::Generate(_) => 0,
         Answer::Infer(outputs) => outputs.iter().map(|(_, tensor)| tensor.bytes().len() as u64).sum(),
     }
 }
@@ -419,6 +463,7 @@ fn cost_of(result: &mut JobResult) -> &mut Cost {
         JobResult::Classify(classification) => &mut classification.cost,
         JobResult::Infer(response) => &mut response.cost,
         JobResult::Profile(profile) => &mut profile.cost,
+        JobResult::Generate(generation) => &mut generation.cost,
     }
 }
 
@@ -430,8 +475,12 @@ pub fn with_reply_cost(mut result: JobResult) -> JobResult {
         }
         JobResult::Infer(response) => response.outputs.iter().map(|page| page.data.len() as u64 + 64).sum(),
         JobResult::Profile(profile) => (profile.nodes.len() + profile.operators.len()) as u64 * PROFILE_NODE_BYTES,
+        JobResult::Generate(generation) => generation.text.len() as u64 + 4 * generation.tokens.len() as u64,
     };
     cost_of(&mut result).instructions +=
         runtime::instructions() + REPLY_INSTRUCTIONS + REPLY_INSTRUCTIONS_PER_BYTE * bytes;
+    if let JobResult::Generate(generation) = &mut result {
+        generation.cycles = generation::cycles(&generation.cost);
+    }
     result
 }

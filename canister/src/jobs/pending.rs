@@ -5,7 +5,7 @@ use super::record::{self, JobRecord, StoredState};
 use crate::inference::{Limits, Request, Run};
 use crate::store::ModelKey;
 use candid::Principal;
-use onnx_canister_interface::Cost;
+use onnx_canister_interface::{Cost, SessionId};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
@@ -15,6 +15,8 @@ pub struct Pending {
     pub key: ModelKey,
     /// Keys of the owner's inputs that it uses.
     pub staged: Vec<String>,
+    /// The session of a generation.
+    pub session: Option<SessionId>,
     pub limits: Limits,
     pub state: StoredState,
     pub cost: Cost,
@@ -56,12 +58,17 @@ pub fn count() -> usize {
     PENDING.with_borrow(BTreeMap::len)
 }
 
+/// Generations that have begun.
+pub fn generations_under_way() -> usize {
+    PENDING.with_borrow(|pending| pending.values().filter(|job| job.session.is_some() && job.work.is_some()).count())
+}
+
 /// Takes up again every job that an upgrade found unfinished; each begins again from its request.
 pub fn restore() {
     for (id, mut job) in record::unfinished() {
         job.state = StoredState::Interrupted;
         record::save(id, &job);
-        let JobRecord { owner, key, staged, limits, state, cost, .. } = job;
-        insert(id, Pending { owner, key, staged, limits, state, cost, work: None });
+        let JobRecord { owner, key, staged, session, limits, state, cost, .. } = job;
+        insert(id, Pending { owner, key, staged, session, limits, state, cost, work: None });
     }
 }

@@ -2,6 +2,7 @@
 
 use super::JobId;
 use crate::inference::{Answer, Limits, Request};
+use crate::language::generation;
 use crate::limits::{JOB_RESULT_BYTES_MAX, JOBS_FINISHED_MAX, REPLY_DATA_BYTES_MAX};
 use crate::record;
 use crate::runtime;
@@ -11,7 +12,8 @@ use crate::store::manifest::invalid;
 use crate::tensors;
 use candid::Principal;
 use onnx_canister_interface::{
-    Classification, Cost, ElementType, Error, InferResponse, JobInfo, JobResult, JobState, Label, OutputPage, Profile,
+    Classification, Cost, ElementType, Error, Generation, InferResponse, JobInfo, JobResult, JobState, Label,
+    OutputPage, Profile, SessionId,
 };
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -24,6 +26,9 @@ pub struct JobRecord {
     /// The encoded request; `None` when the job has ended.
     pub request: Option<Blob>,
     pub staged: Vec<String>,
+    /// The session of a generation.
+    #[serde(default)]
+    pub session: Option<SessionId>,
     pub limits: Limits,
     pub state: StoredState,
     pub cost: Cost,
@@ -42,6 +47,7 @@ pub enum StoredState {
     Inferred(Vec<StoredOutput>),
     /// A [`Profile`] in Candid.
     Profiled(Blob),
+    Generated(Box<Generation>),
     /// An [`Error`] in Candid, whose numbers CBOR lacks.
     Failed(ByteBuf),
     Cancelled,
@@ -130,6 +136,7 @@ pub fn store_answer(answer: Answer) -> Result<StoredState, Error> {
             return Blob::store(&encode(&profile)).map(StoredState::Profiled);
         }
         Answer::Infer(outputs) => outputs,
+        Answer::Generate(generation) => return Ok(StoredState::Generated(generation)),
     };
     let bytes: u64 = outputs.iter().map(|(_, tensor)| tensor.bytes().len() as u64).sum();
     if bytes > JOB_RESULT_BYTES_MAX {
@@ -201,10 +208,16 @@ pub fn info(id: JobId, job: JobRecord) -> Result<JobInfo, Error> {
                 candid::decode_one(&bytes).map_err(|error| damage::error(place(), error.to_string()))?;
             JobState::Done(Box::new(JobResult::Profile(Profile { cost: job.cost.clone(), ..profile })))
         }
+        StoredState::Generated(generation) => {
+            let generation = generation::with_cost(*generation, &job.cost);
+            JobState::Done(Box::new(JobResult::Generate(generation)))
+        }
         StoredState::Failed(bytes) => JobState::Failed(decode_error(&bytes)),
         StoredState::Cancelled => JobState::Cancelled,
     };
-    Ok(JobInfo { id, model: job.key.to_ref(), state, cost: job.cost })
+    let unfinished = job.session.filter(|_| !matches!(state, JobState::Done(_)));
+    let generation = unfinished.and_then(|session| generation::so_far(session, &job.cost));
+    Ok(JobInfo { id, model: job.key.to_ref(), state, cost: job.cost, generation })
 }
 
 /// The first bytes of each output, in order, as far as one reply has room.

@@ -46,6 +46,7 @@ struct System {
     outcomes: VecDeque<Outcome>,
     before_call: Option<BeforeCall>,
     self_calls: u64,
+    random: u64,
     stable: DefaultMemoryImpl,
 }
 
@@ -65,6 +66,7 @@ impl Default for System {
             outcomes: VecDeque::new(),
             before_call: None,
             self_calls: 0,
+            random: 0,
             stable: DefaultMemoryImpl::default(),
         }
     }
@@ -260,6 +262,15 @@ pub mod system {
 
     pub fn trap(message: &str) -> ! {
         panic!("{message}")
+    }
+
+    /// Another number each time, as bytes.
+    pub async fn random() -> Result<Vec<u8>, String> {
+        let number = with(|s| {
+            s.random += 1;
+            s.random
+        });
+        Ok(number.to_le_bytes().repeat(4))
     }
 
     /// Answers at once, by what the test set; a step that runs has a message of its own, and so has the callback.

@@ -30,6 +30,8 @@ pub enum Kind {
     Job = 6,
     /// A staged input; the key is its owner's and its own.
     Input = 7,
+    /// A generation session; the key is its number, big-endian.
+    Session = 8,
 }
 
 /// Each copy of a new journal has room for this many times the records' bytes.

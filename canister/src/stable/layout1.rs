@@ -290,7 +290,7 @@ impl Old {
             }
         };
         let OldJob { owner, key, staged, limits, cost, .. } = old;
-        Ok(JobRecord { owner, key, request, staged, limits, state, cost })
+        Ok(JobRecord { owner, key, request, staged, session: None, limits, state, cost })
     }
 }
 

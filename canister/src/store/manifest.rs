@@ -1,5 +1,6 @@
 //! What a manifest must be before a byte is reserved for it.
 
+use crate::language::TEXT_FILES;
 use crate::limits::*;
 use onnx_canister_interface::{CHUNK_BYTES_MAX, Error, FileManifest, Manifest, Preprocessing, Resize, Task};
 use std::collections::BTreeSet;
@@ -99,9 +100,10 @@ pub fn check(manifest: &Manifest) -> Result<(), Error> {
     check_text("manifest.description", &manifest.description)?;
     match (&manifest.preprocessing, &manifest.task) {
         (Some(preprocessing), Task::Classify { .. }) => check_preprocessing(preprocessing),
-        (Some(_), Task::Infer) => {
+        (Some(_), _) => {
             Err(invalid("manifest.preprocessing", "present", "only a model whose task is classify takes images"))
         }
+        (None, Task::Generate { context_length }) => check_language(manifest, *context_length),
         (None, _) => Ok(()),
     }
 }
@@ -127,6 +129,24 @@ fn check_file(index: usize, file: &FileManifest, chunk_size: u32) -> Result<(), 
         return Err(invalid(place(&format!("chunk_sha256[{chunk}]")), format!("{} bytes", hash.len()), reason));
     }
     Ok(())
+}
+
+/// Checks what a language model has beside its graph.
+fn check_language(manifest: &Manifest, context_length: u32) -> Result<(), Error> {
+    if context_length == 0 || context_length > CONTEXT_LENGTH_MAX {
+        let reason = format!("a context has 1 to {CONTEXT_LENGTH_MAX} tokens");
+        return Err(invalid("manifest.task.generate.context_length", context_length, reason));
+    }
+    let is_text = |file: &FileManifest| TEXT_FILES.contains(&file.name.as_str());
+    let too_large = |file: &FileManifest| is_text(file) && file.size_bytes > TEXT_FILE_BYTES_MAX;
+    match manifest.files.iter().position(too_large) {
+        Some(index) => {
+            let file = &manifest.files[index];
+            let reason = format!("{} has at most {TEXT_FILE_BYTES_MAX} bytes", file.name);
+            Err(invalid(format!("manifest.files[{index}].size_bytes"), file.size_bytes, reason))
+        }
+        None => Ok(()),
+    }
 }
 
 fn check_labels(labels: &[String]) -> Result<(), Error> {

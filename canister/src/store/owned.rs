@@ -24,6 +24,10 @@ pub fn record_name(kind: u8, key: &[u8]) -> String {
             Err(_) => format!("a job with the key {key:02x?}"),
         },
         kind if kind == Kind::Input as u8 => "a staged input".into(),
+        kind if kind == Kind::Session as u8 => match key.try_into() {
+            Ok(number) => format!("generation session {}", u64::from_be_bytes(number)),
+            Err(_) => format!("a session with the key {key:02x?}"),
+        },
         kind => format!("a record of the unknown kind {kind}"),
     }
 }

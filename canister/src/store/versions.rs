@@ -4,6 +4,7 @@ use super::ModelKey;
 use super::manifest::{check_name, invalid};
 use super::models::{self, NameRecord, Stage};
 use crate::jobs::lease;
+use crate::language::sessions;
 use crate::loading;
 use crate::store::commit;
 use onnx_canister_interface::{Error, ModelInfo, ModelRef};
@@ -54,6 +55,7 @@ pub fn delete(model: &ModelRef) -> Result<(), Error> {
     loading::forget(&key);
     commit::forget(&key);
     models::remove(&key)?;
+    sessions::forget_model(&key);
     let mut name = name_record(&key.name)?;
     if models::versions(&key.name).is_empty() {
         models::remove_name(&key.name);

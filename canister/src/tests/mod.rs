@@ -5,6 +5,7 @@ mod damage;
 mod hostile;
 mod inference;
 mod jobs;
+mod language;
 mod layouts;
 mod upload;
 mod versions;

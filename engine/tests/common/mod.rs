@@ -2,6 +2,8 @@
 
 #![allow(dead_code)]
 
+pub mod decoder;
+
 use onnx_engine::{ByteSource, ElementType, EngineError, LoadOptions, Loader, Meter, ModelFiles, Plan, Step, Tensor};
 use prost::Message;
 use std::cell::Cell;

@@ -126,6 +126,10 @@ pub enum Command {
         #[arg(long, value_name = "N")]
         version: Option<u32>,
     },
+    /// Let a language model go on with a text, shown as it comes
+    Generate(Generate),
+    /// Talk with a language model; without a message, one turn for each line of standard input
+    Chat(Chat),
     /// List all models and their versions
     List,
     /// Show a model's versions: state, inputs, outputs, sizes
@@ -170,6 +174,79 @@ pub struct How {
 }
 
 #[derive(Args, Debug)]
+pub struct Generate {
+    /// Name of the model
+    pub model: String,
+    /// The text to go on with
+    pub prompt: String,
+    #[command(flatten)]
+    pub sampling: SamplingArguments,
+}
+
+#[derive(Args, Debug)]
+pub struct Chat {
+    /// Name of the model
+    pub model: String,
+    /// What to say
+    pub message: Option<String>,
+    /// The system's message, before the first
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+    /// Session to go on with
+    #[arg(long, value_name = "N", conflicts_with = "system")]
+    pub session: Option<u64>,
+    #[command(flatten)]
+    pub sampling: SamplingArguments,
+}
+
+/// How a text is generated; what is left out is the canister's default.
+#[derive(Args, Debug)]
+pub struct SamplingArguments {
+    /// Version [default: the active one]
+    #[arg(long, value_name = "N")]
+    pub version: Option<u32>,
+    /// Tokens at most [default: what the context has room for]
+    #[arg(long, value_name = "N")]
+    pub max_tokens: Option<u32>,
+    /// Stop before this text; repeat for more
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
+    /// 0 takes the most probable token always [default: 0]
+    #[arg(long, value_name = "X")]
+    pub temperature: Option<f32>,
+    /// Draw from this many tokens
+    #[arg(long, value_name = "N")]
+    pub top_k: Option<u32>,
+    /// Draw from the most probable tokens of this probability together
+    #[arg(long, value_name = "P")]
+    pub top_p: Option<f32>,
+    /// Draw from tokens at least this probable relative to the most probable
+    #[arg(long, value_name = "P")]
+    pub min_p: Option<f32>,
+    /// Above 1 makes tokens of prompt and text less probable
+    #[arg(long, value_name = "X")]
+    pub repetition_penalty: Option<f32>,
+    /// Taken from a token's logit as often as the text has it
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub frequency_penalty: Option<f32>,
+    /// Taken from a token's logit if the text has it
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub presence_penalty: Option<f32>,
+    /// TOKEN=BIAS, added to the token's logit; repeat for more
+    #[arg(long, value_name = "TOKEN=BIAS")]
+    pub logit_bias: Vec<String>,
+    /// Of the draws [default: the canister derives one]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Wait in update calls rather than look at a job
+    #[arg(long, conflicts_with = "query")]
+    pub wait: bool,
+    /// Ask by query: free, limited to 5e9 instructions, vouched for by one node only, and nothing is kept of it
+    #[arg(long)]
+    pub query: bool,
+}
+
+#[derive(Args, Debug)]
 pub struct RecipesFolder {
     /// Folder of the recipes [default: models, here or above]
     #[arg(long, value_name = "DIR")]
@@ -182,6 +259,8 @@ pub enum TaskArgument {
     Classify,
     /// Any tensors in and out
     Infer,
+    /// A language model; give its context with --context-length, and tokenizer.json and its like with --external-data
+    Generate,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
@@ -223,6 +302,9 @@ pub struct Upload {
     /// The outputs of the classifier are probabilities already: apply no softmax
     #[arg(long, requires = "onnx")]
     pub no_softmax: bool,
+    /// Tokens that a language model was made for
+    #[arg(long, value_name = "N", requires = "onnx")]
+    pub context_length: Option<u32>,
     /// Labels, one a line, the first that of class 0
     #[arg(long, value_name = "FILE", requires = "onnx")]
     pub labels: Option<PathBuf>,

@@ -2,7 +2,7 @@
 
 use super::arguments::{Arguments, Command, Global, RecipesFolder};
 use super::output::Output;
-use super::{model_commands, run_commands};
+use super::{generate_commands, model_commands, run_commands};
 use anyhow::{Context, Result};
 use model_uploader::recipe::{self, Cache, Recipe, Step};
 use model_uploader::{ConnectOptions, Connection, IdentityChoice, client::principal_name, connect};
@@ -32,6 +32,8 @@ pub async fn run(arguments: Arguments, output: &Output) -> Result<()> {
         Command::Infer { model, inputs, outputs, output_dir, how } => {
             run_commands::infer(global, &model, &inputs, outputs, output_dir.as_deref(), &how, output).await
         }
+        Command::Generate(arguments) => generate_commands::generate(global, &arguments, output).await,
+        Command::Chat(arguments) => generate_commands::chat(global, &arguments, output).await,
         Command::List => model_commands::list(global, output).await,
         Command::Status { model } => model_commands::status(global, model.as_deref(), output).await,
         Command::Load(version) => model_commands::load(global, &version, output).await,

@@ -2,6 +2,7 @@
 
 pub mod arguments;
 pub mod commands;
+mod generate_commands;
 mod model_commands;
 pub mod output;
 mod run_commands;

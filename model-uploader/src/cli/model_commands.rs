@@ -80,10 +80,11 @@ fn source_of_file(upload: &Upload, onnx: &Path) -> Result<ModelSource> {
     let task = match upload.task {
         Some(TaskArgument::Classify) => TaskSpec::Classify,
         Some(TaskArgument::Infer) => TaskSpec::Infer,
+        Some(TaskArgument::Generate) => TaskSpec::Generate,
         None if upload.labels.is_some() || upload.preprocessing.is_some() => TaskSpec::Classify,
         None => TaskSpec::Infer,
     };
-    if task == TaskSpec::Infer && upload.no_softmax {
+    if task != TaskSpec::Classify && upload.no_softmax {
         return Err(usage("--no-softmax is for --task classify"));
     }
     let preprocessing = upload.preprocessing.as_deref().map(PreprocessingSpec::read).transpose()?;
@@ -97,7 +98,9 @@ fn source_of_file(upload: &Upload, onnx: &Path) -> Result<ModelSource> {
                 Ok(SourceFile { name: name.to_string_lossy().into_owned(), path: path.to_path_buf() })
             })
             .collect::<Result<_>>()?,
-        task: task.to_interface((task == TaskSpec::Classify).then_some(!upload.no_softmax))?,
+        task: task
+            .to_interface((task == TaskSpec::Classify).then_some(!upload.no_softmax), upload.context_length)
+            .map_err(|error| usage(error.to_string()))?,
         preprocessing: preprocessing.as_ref().map(PreprocessingSpec::to_interface).transpose()?,
         labels: upload.labels.as_deref().map(read_labels).transpose()?.unwrap_or_default(),
         description: String::new(),
@@ -202,6 +205,7 @@ fn status_text(info: &ModelInfo) -> String {
         Task::Classify { softmax: true } => "classify, with softmax",
         Task::Classify { softmax: false } => "classify",
         Task::Infer => "infer",
+        Task::Generate { context_length } => &format!("generate, context of {context_length} tokens"),
     };
     text.push_str(&format!("  task     {task}, {} labels\n", info.labels_count));
     for (title, tensors) in [("input", &info.inputs), ("output", &info.outputs)] {
@@ -269,6 +273,7 @@ fn info_json(info: &ModelInfo) -> Value {
         "task": match info.task {
             Task::Classify { .. } => "classify",
             Task::Infer => "infer",
+            Task::Generate { .. } => "generate",
         },
         "description": info.description,
         "size_bytes": info.size_bytes,

@@ -101,6 +101,8 @@ pub struct ManifestSpec {
     pub task: TaskSpec,
     /// For `classify`: whether the network ends in logits.
     pub softmax: Option<bool>,
+    /// For `generate`: tokens that the model was made for.
+    pub context_length: Option<u32>,
     /// Name of the output with one label a line.
     pub labels: Option<String>,
     pub preprocessing: Option<PreprocessingSpec>,
@@ -113,17 +115,21 @@ pub struct ManifestSpec {
 pub enum TaskSpec {
     Classify,
     Infer,
+    Generate,
 }
 
 impl TaskSpec {
     /// # Errors
-    /// When `classify` does not say whether to apply softmax, or `infer` does.
-    pub fn to_interface(self, softmax: Option<bool>) -> Result<Task> {
-        match (self, softmax) {
-            (Self::Classify, Some(softmax)) => Ok(Task::Classify { softmax }),
-            (Self::Classify, None) => bail!("task classify needs softmax = true or false"),
-            (Self::Infer, None) => Ok(Task::Infer),
-            (Self::Infer, Some(_)) => bail!("task infer has no softmax"),
+    /// When `classify` does not say whether to apply softmax, `generate` not what its context is, or another task does.
+    pub fn to_interface(self, softmax: Option<bool>, context_length: Option<u32>) -> Result<Task> {
+        match (self, softmax, context_length) {
+            (Self::Classify, Some(softmax), None) => Ok(Task::Classify { softmax }),
+            (Self::Classify, None, _) => bail!("task classify needs softmax = true or false"),
+            (Self::Infer, None, None) => Ok(Task::Infer),
+            (Self::Generate, None, Some(context_length)) => Ok(Task::Generate { context_length }),
+            (Self::Generate, _, None) => bail!("task generate needs context_length, in tokens"),
+            (Self::Infer | Self::Generate, Some(_), _) => bail!("softmax is for task classify"),
+            (Self::Classify | Self::Infer, _, Some(_)) => bail!("context_length is for task generate"),
         }
     }
 }
@@ -191,7 +197,7 @@ impl Recipe {
             ensure!(is_plain_name(&source.artefact), "artefact '{}' is not a plain file name", source.artefact);
         }
         ensure!(is_plain_name(&self.convert.script), "script '{}' is not a plain file name", self.convert.script);
-        self.manifest.task.to_interface(self.manifest.softmax).context("manifest")?;
+        self.manifest.task.to_interface(self.manifest.softmax, self.manifest.context_length).context("manifest")?;
         Ok(())
     }
 
@@ -203,7 +209,7 @@ impl Recipe {
         Ok(ModelSource {
             name: self.name.clone(),
             files,
-            task: self.manifest.task.to_interface(self.manifest.softmax)?,
+            task: self.manifest.task.to_interface(self.manifest.softmax, self.manifest.context_length)?,
             preprocessing: preprocessing.map(PreprocessingSpec::to_interface).transpose()?,
             labels: self
                 .manifest
