@@ -3,7 +3,7 @@
 use crate::engine_error;
 use crate::language::generation::Generation;
 use crate::language::prompt::Continuation;
-use crate::limits::{FRESH_INSTRUCTIONS_MAX, NODE_INSTRUCTIONS_MAX, REQUEST_TENSORS_MAX};
+use crate::limits::{FRESH_INSTRUCTIONS_MAX, NODE_INSTRUCTIONS_MAX, REQUEST_TENSORS_MAX, TRACT_BUDGET_MAX};
 use crate::loading::{self, MessageMeter};
 use crate::runtime;
 use crate::settings;
@@ -48,6 +48,8 @@ pub struct Limits {
 /// An inference under way.
 pub struct Run {
     work: Work,
+    /// Most of a message's budget that it uses.
+    budget_max: u64,
     /// Instructions spent on decoding and preparing the input.
     pub decode_instructions: u64,
 }
@@ -172,6 +174,7 @@ impl Run {
             state: "not loaded".into(),
             needs: "ready: load it".into(),
         })?;
+        let budget_max = if plan.is_native() { u64::MAX } else { TRACT_BUDGET_MAX };
         let before = runtime::instructions();
         let (inputs, outputs) = match request.inference() {
             Inference::Classify(request) => {
@@ -181,20 +184,20 @@ impl Run {
             Inference::Generate(request) => {
                 let generation = Generation::new(key, request.session)?;
                 let decode_instructions = runtime::instructions().saturating_sub(before);
-                return Ok(Self { work: Work::Generation(Box::new(generation)), decode_instructions });
+                return Ok(Self { work: Work::Generation(Box::new(generation)), budget_max, decode_instructions });
             }
         };
         let decode_instructions = runtime::instructions().saturating_sub(before);
         let session = Session::new(plan, inputs, outputs)
             .map_err(|error| engine_error::of_request("inputs", error))?
             .with_node_limit(NODE_INSTRUCTIONS_MAX);
-        Ok(Self { work: Work::Pass(Box::new(session)), decode_instructions })
+        Ok(Self { work: Work::Pass(Box::new(session)), budget_max, decode_instructions })
     }
 
     /// A generation as its session's record has it.
     pub fn resume(key: &ModelKey, session: SessionId) -> Result<Self, Error> {
         let generation = Generation::new(key, session)?;
-        Ok(Self { work: Work::Generation(Box::new(generation)), decode_instructions: 0 })
+        Ok(Self { work: Work::Generation(Box::new(generation)), budget_max: TRACT_BUDGET_MAX, decode_instructions: 0 })
     }
 
     /// Nodes done and in all; of a generation, tokens.
@@ -219,6 +222,7 @@ impl Run {
     /// Runs nodes while they fit what is left of `budget` in this message, and at least one in a message that has
     /// spent little before; tells whether all are done.
     pub fn advance(&mut self, budget: u64) -> Result<bool, Error> {
+        let budget = budget.min(self.budget_max);
         if !self.next_node_fits(budget) && runtime::instructions() > FRESH_INSTRUCTIONS_MAX {
             return Ok(false);
         }

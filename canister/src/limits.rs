@@ -39,9 +39,8 @@ pub const WINDOW_INSTRUCTIONS_MAX: u64 = 100 * HASH_WINDOW_BYTES as u64;
 /// Instructions kept for what follows the last piece: storing a result, encoding and sending a reply. A reply of
 /// 2 MiB costs 50 instructions a byte to send and about 10 to encode; a result of 64 MiB in stable memory about 4 a byte.
 pub const TAIL_INSTRUCTIONS_MAX: u64 = 1_000_000_000;
-/// What `message_budget` must leave free of the network's limit: the tail, a window, and room for an estimate of the
-/// last node that was too low.
-pub const MESSAGE_RESERVE_INSTRUCTIONS: u64 = 10_000_000_000;
+/// Most of the budget that a model is given some of whose nodes are tract's: what these cost is known less well.
+pub const TRACT_BUDGET_MAX: u64 = 30_000_000_000;
 
 const _: () = assert!(
     MESSAGE_BUDGET_MAX + WINDOW_INSTRUCTIONS_MAX + TAIL_INSTRUCTIONS_MAX <= UPDATE_INSTRUCTIONS_MAX,
@@ -58,7 +57,7 @@ const _: () = assert!(
 
 /// Range of the setting `message_budget`. The least makes every message do a single piece of work, as tests do.
 pub const MESSAGE_BUDGET_MIN: u64 = 1;
-pub const MESSAGE_BUDGET_MAX: u64 = UPDATE_INSTRUCTIONS_MAX - MESSAGE_RESERVE_INSTRUCTIONS;
+pub const MESSAGE_BUDGET_MAX: u64 = 38_800_000_000;
 pub const MESSAGE_BUDGET_DEFAULT: u64 = 20_000_000_000;
 /// Range of the setting `query_budget`.
 pub const QUERY_BUDGET_MIN: u64 = 1;

@@ -5,7 +5,7 @@ use crate::jobs::{driver, lease};
 use crate::language;
 use crate::limits::{
     CALLBACK_INSTRUCTIONS, HEAP_BYTES_MAX, HEAP_LOAD_PERCENT, HEAP_WORK_BYTES, LOAD_END_INSTRUCTIONS,
-    LOAD_REPLY_INSTRUCTIONS, MESSAGE_END_INSTRUCTIONS, REPLY_INSTRUCTIONS,
+    LOAD_REPLY_INSTRUCTIONS, MESSAGE_END_INSTRUCTIONS, REPLY_INSTRUCTIONS, TRACT_BUDGET_MAX,
 };
 use crate::runtime;
 use crate::settings;
@@ -237,7 +237,7 @@ pub fn fail(key: &ModelKey, error: &Error) {
 }
 
 fn advance(key: &ModelKey, load: &mut Load) -> Result<Option<Arc<Plan>>, Error> {
-    let budget = settings::get().message_budget;
+    let budget = settings::get().message_budget.min(TRACT_BUDGET_MAX);
     if let Some(plan) = load.plan.take() {
         language::loaded::load(key, &plan, |name| read_text_file(key, name, &load.damage))?;
         return Ok(Some(plan));

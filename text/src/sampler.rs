@@ -21,6 +21,7 @@ use crate::TextError;
 use chacha20::ChaCha8Rng;
 use chacha20::rand_core::{Rng, SeedableRng};
 use onnx_kernels::math;
+use onnx_kernels::reduce::{self, Axes, Extreme};
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -141,9 +142,23 @@ impl Sampler {
 
     /// The next token by its logits, one for each of the vocabulary; `None` for none.
     pub fn choose(&mut self, logits: &[f32]) -> Option<u32> {
+        if self.sampling.is_greedy() && self.sampling.logit_bias.is_empty() && self.seen.is_empty() {
+            let (found, is_finite) = highest(logits)?;
+            // What is not finite is for the steps below to make finite.
+            if is_finite {
+                let token = u32::try_from(found).ok()?;
+                self.note(token);
+                return Some(token);
+            }
+        }
         let mut scores = std::mem::take(&mut self.scores);
         scores.clear();
-        scores.extend(logits.iter().map(|logit| if logit.is_nan() { f32::NEG_INFINITY } else { logit.min(f32::MAX) }));
+        let number = |logit: &f32| match *logit {
+            logit if logit.is_nan() => f32::NEG_INFINITY,
+            logit if logit > f32::MAX => f32::MAX,
+            logit => logit,
+        };
+        scores.extend(logits.iter().map(number));
         self.adjust(&mut scores);
         let token = match self.sampling.is_greedy() {
             true => best(&scores),
@@ -223,6 +238,18 @@ impl Sampler {
 /// e^(score - highest); 0 for what is excluded.
 fn weight(score: f32, highest: f32) -> f32 {
     if score == f32::NEG_INFINITY { 0.0 } else { math::exp(score - highest) }
+}
+
+/// The index of the highest logit, the lowest of equals, and whether that is a finite number. `None` without logits.
+fn highest(logits: &[f32]) -> Option<(usize, bool)> {
+    if logits.is_empty() {
+        return None;
+    }
+    let mut index = [0];
+    let axes = Axes { outer: 1, reduced: logits.len(), inner: 1 };
+    reduce::arg(Extreme::Max, logits, axes, false, 0..1, &mut index);
+    let index = usize::try_from(index[0]).ok()?;
+    Some((index, logits[index].is_finite()))
 }
 
 /// The index of the highest score, the lowest of equals. `None` without any above minus infinity.

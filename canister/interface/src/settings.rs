@@ -28,7 +28,7 @@ pub enum HeapPolicy {
 /// Everything a controller can set.
 #[derive(CandidType, Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// Instructions of one update message after which work continues in the next.
+    /// Instructions of one update message after which work continues in the next; at most 38.8e9 of the network's 40e9.
     pub message_budget: u64,
     /// Instructions one query may use.
     pub query_budget: u64,

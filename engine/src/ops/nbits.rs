@@ -291,8 +291,8 @@ impl PackedNBits {
             Body::Int4 { .. } => INT4_ACTIVATION_LIMIT,
         };
         let scale = quantise::row(x, limit, quantised);
-        for (sum, block) in sums.iter_mut().zip(quantised[..k].chunks(block_size)) {
-            *sum = block.iter().map(|value| i32::from(*value)).sum::<i32>() as f32 * scale;
+        if !sums.is_empty() {
+            quantise::block_sums(&quantised[..k], block_size, scale, sums);
         }
         if matches!(self.body, Body::Int4 { .. }) {
             blockwise::prepare_int4(quantised, prepared);
@@ -344,7 +344,9 @@ impl Operator for PackedNBits {
             }
         };
         let corrections = match self.corrections {
-            Some(_) => gemm::estimate_instructions(rows, self.op.blocks(), n) + 6 * (rows * k) as u64,
+            Some(_) => {
+                gemm::estimate_instructions(rows, self.op.blocks(), n) + (rows * (k + 30 * self.op.blocks())) as u64
+            }
             None => 0,
         };
         let row = quantise::estimate_instructions(Conversion::Row, k) + 60;

@@ -187,6 +187,8 @@ impl Run {
             let units = self.layout.steps[index].units;
             let least = self.next_instructions();
             let left = limit.saturating_sub(before);
+            // Estimates may be too low by as much.
+            let left = left - left / ESTIMATE_MARGIN;
             if least > left && !is_first {
                 return Ok(Progress::Paused);
             }
@@ -431,6 +433,9 @@ impl Run {
         self.memory
     }
 }
+
+/// The part of what is left of a budget, one in as many, that no estimate may take.
+const ESTIMATE_MARGIN: u64 = 8;
 
 /// Inputs that a step may have without an allocation when it runs.
 const INPUTS_IN_PLACE: usize = 12;

@@ -67,8 +67,19 @@ fn check_rows(input: &[f32], index: usize) -> Result<u32, String> {
             equal("quantise row", name, &case, &reference.0, &output)?;
             equal("quantise row, scale", name, &case, &reference.1, &scale)?;
         }
+        for block in [1, 16, 32, 33, 256] {
+            let values = &reference.0[..input.len()];
+            let sums = |body: fn(&[i16], usize, f32, &mut [f32])| {
+                let mut sums = vec![0.0; values.len().div_ceil(block)];
+                body(values, block, 0.37, &mut sums);
+                bits(&sums)
+            };
+            let expected = sums(naive::block_sums);
+            equal("block sums", "portable", &case, &expected, &sums(portable::block_sums))?;
+            equal("block sums", "selected", &case, &expected, &sums(quantise::block_sums))?;
+        }
     }
-    Ok(10)
+    Ok(60)
 }
 
 fn check_centred(numbers: &mut Numbers, input: &[f32]) -> Result<u32, String> {

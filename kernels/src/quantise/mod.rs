@@ -11,7 +11,7 @@ use portable as body;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 use simd128 as body;
 
-pub use body::{column_magnitudes, dequantize_centred, dynamic_parameters, quantize_centred, row};
+pub use body::{block_sums, column_magnitudes, dequantize_centred, dynamic_parameters, quantize_centred, row};
 pub use estimate::{Conversion, estimate_instructions};
 
 /// A row whose largest magnitude is below this is quantised to zeros with scale 0: the reciprocal could overflow.

@@ -109,6 +109,18 @@ pub fn uncentre<T: Integer>(input: &[i16], zero_point: T, output: &mut [T]) {
     }
 }
 
+/// The sum of each block of `block` values, the last of which may be shorter, times `scale`: what a zero point that is no
+/// part of the weights is multiplied by.
+///
+/// # Panics
+/// If a block has no values or more than 2^16, or there is not a sum for each block.
+pub fn block_sums(values: &[i16], block: usize, scale: f32, sums: &mut [f32]) {
+    assert!((1..=1 << 16).contains(&block) && values.len().div_ceil(block) == sums.len(), "sums of blocks of {block}");
+    for (sum, values) in sums.iter_mut().zip(values.chunks(block)) {
+        *sum = values.iter().map(|value| i32::from(*value)).sum::<i32>() as f32 * scale;
+    }
+}
+
 /// Raises the magnitude of each column to the largest of the rows of `input`: what scales of weights that are stored
 /// `[inner][column]` are made of, so that they can be quantised by [`quantize_linear`]. A NaN is larger than infinity.
 ///

@@ -327,6 +327,26 @@ pub(super) fn uncentre<T: Integer>(input: &[i16], zero_point: T, output: &mut [T
     stream(input, output, vectors, |input, output| naive::uncentre(input, zero_point, output));
 }
 
+/// See [`naive::block_sums`].
+///
+/// # Panics
+/// If a block has no values or more than 2^16, or there is not a sum for each block.
+pub fn block_sums(values: &[i16], block: usize, scale: f32, sums: &mut [f32]) {
+    assert!((1..=1 << 16).contains(&block) && values.len().div_ceil(block) == sums.len(), "sums of blocks of {block}");
+    let ones = i16x8_splat(1);
+    for (sum, values) in sums.iter_mut().zip(values.chunks(block)) {
+        let (vectors, rest) = values.as_chunks::<8>();
+        let mut lanes = i32x4_splat(0);
+        for vector in vectors {
+            // SAFETY: eight values are there.
+            lanes = i32x4_add(lanes, i32x4_dot_i16x8(unsafe { v128_load(vector.as_ptr().cast()) }, ones));
+        }
+        let halves = i32x4_add(lanes, i32x4_shuffle::<2, 3, 0, 1>(lanes, lanes));
+        let whole = i32x4_extract_lane::<0>(halves) + i32x4_extract_lane::<1>(halves);
+        *sum = rest.iter().fold(whole, |sum, value| sum + i32::from(*value)) as f32 * scale;
+    }
+}
+
 /// See [`naive::column_magnitudes`]. Magnitudes are not negative, so their bits are ordered as i32 too.
 ///
 /// # Panics

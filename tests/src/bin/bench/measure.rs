@@ -3,15 +3,22 @@
 //! Each model gets a fresh canister, so that its heap is what the model takes.
 
 use super::results::{Results, Row};
-use super::work::{Request, Work};
+use super::work::{Request, Text, Work};
 use anyhow::{Result, bail};
 use end_to_end_tests::network::{Canister, Charges, Network};
 use end_to_end_tests::pocket::Model;
+use end_to_end_tests::requests;
 use onnx_canister_interface::{
-    ChunkReceipt, Classification, Cost, Health, InferResponse, ModelInfo, ModelRef, ModelState, Profile,
-    ProfileRequest, UploadStatus,
+    CallLimits, ChunkReceipt, Classification, Cost, FinishReason, GenerateRequest, Generation, Health, InferResponse,
+    ModelInfo, ModelRef, ModelState, Profile, ProfileRequest, Prompt, Settings, SettingsPatch, UploadStatus,
 };
 use std::time::{Duration, Instant};
+
+/// The largest budget of a message, in instructions: what the canister's setting takes.
+const MESSAGE_BUDGET_MAX: u64 = 38_800_000_000;
+/// More tokens than any model decodes in a message.
+const DECODED_TOKENS_MAX: u32 = 1_000;
+const PROMPT_TOKENS: u32 = 512;
 
 struct Bench<'a> {
     network: Network,
@@ -34,6 +41,9 @@ pub async fn measure(work: Work, results: &mut Results) -> Result<()> {
     let info = bench.upload(&name, &model).await?;
     for (what, ask) in work.requests {
         bench.ask(&format!("{name}: {what}"), ask(&info)).await?;
+    }
+    if let Some(text) = work.text {
+        bench.generate(&name, &requests::reference(&info), &text).await?;
     }
     Ok(())
 }
@@ -96,6 +106,42 @@ impl Bench<'_> {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// Lets a language model write as much as one message holds, the prompt read before, and read a long prompt.
+    async fn generate(&mut self, name: &str, model: &ModelRef, text: &Text) -> Result<()> {
+        let patch = SettingsPatch { message_budget: Some(MESSAGE_BUDGET_MAX), ..SettingsPatch::default() };
+        let _: Settings = self.canister.update("update_settings", patch).await??;
+        let request = |prompt: Prompt, session: Option<u64>, max_tokens: u32, messages: Option<u32>| GenerateRequest {
+            model: model.clone(),
+            prompt,
+            session,
+            sampling: None,
+            max_tokens: Some(max_tokens),
+            stop: None,
+            limits: Some(CallLimits { max_messages: messages, max_instructions: None }),
+        };
+        let begun: Generation =
+            self.canister.update("generate", request(text.prompt.clone(), None, 1, None)).await??;
+        self.before = self.network.charges(self.canister.id)?;
+        let started = Instant::now();
+        let resumed = request(Prompt::Resume, begun.session, DECODED_TOKENS_MAX, Some(1));
+        let decoded: Generation = self.canister.update("generate", resumed).await??;
+        if decoded.finish_reason != Some(FinishReason::Budget) {
+            bail!("{name}: the text ended by {:?} before its message", decoded.finish_reason);
+        }
+        let row = self.note(&format!("{name}: decode, one update"), started)?;
+        row.tokens = Some(decoded.generated_tokens - begun.generated_tokens);
+        row.parameters = Some(text.parameters);
+
+        let started = Instant::now();
+        let tokens = (0..PROMPT_TOKENS).map(|index| index * 7_919 % text.vocabulary).collect();
+        let read: Generation =
+            self.canister.update("generate", request(Prompt::Tokens(tokens), None, 1, None)).await??;
+        let row = self.note(&format!("{name}: prompt of {PROMPT_TOKENS} tokens"), started)?;
+        row.tokens = Some(read.prompt_tokens);
+        row.parameters = Some(text.parameters);
+        Ok(())
     }
 
     /// Asks, and then asks again for the profile.

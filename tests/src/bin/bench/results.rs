@@ -54,6 +54,12 @@ pub struct Row {
     /// Nodes that tract's operators run; none where tract runs the graph whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tract_nodes: Option<u32>,
+    /// Of a text: tokens that were read or written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u32>,
+    /// Of a text: the model's parameters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<u64>,
     #[serde(skip)]
     wall: Duration,
 }
@@ -155,11 +161,12 @@ impl Results {
             prices::NODES
         )?;
         self.inferences(&mut text, baseline)?;
+        self.texts(&mut text)?;
         self.loads(&mut text, baseline)?;
         writeln!(text, "## Everything else\n")?;
         writeln!(text, "| work | instructions | messages | rounds | cycles | dollars | per byte | here |")?;
         writeln!(text, "|---|---:|---:|---:|---:|---:|---:|---:|")?;
-        for (name, row) in self.rows.iter().filter(|(name, row)| row.decode_instructions.is_none() && !is_load(name)) {
+        for (name, row) in self.rows.iter().filter(|(name, row)| is_other(name, row)) {
             let per_byte = row.bytes.map_or(String::new(), |b| format!("{:.2}", row.instructions as f64 / b as f64));
             writeln!(
                 text,
@@ -211,6 +218,38 @@ impl Results {
         Ok(())
     }
 
+    fn texts(&self, text: &mut String) -> Result<()> {
+        writeln!(text, "## Language models\n")?;
+        writeln!(
+            text,
+            "Decoding is one update call with the message budget at its maximum, its prompt read by a call before it;              the prompt's row includes its first token.\n"
+        )?;
+        writeln!(
+            text,
+            "| work | tokens | messages | instructions | page charges | per token | per parameter and token | rounds | \
+             dollars per 1,000 tokens | here |"
+        )?;
+        writeln!(text, "|---|{}", "---:|".repeat(9))?;
+        for (name, row) in &self.rows {
+            let (Some(tokens), Some(parameters)) = (row.tokens, row.parameters) else { continue };
+            let per_token = row.instructions / u64::from(tokens.max(1));
+            writeln!(
+                text,
+                "| {name} | {tokens} | {} | {} | {} | {} | {:.2} | {} | {:.4} | {} |",
+                row.messages,
+                grouped(row.instructions),
+                grouped(row.page_charge),
+                grouped(per_token),
+                per_token as f64 / parameters as f64,
+                row.rounds,
+                prices::usd(u128::from(row.cycles)) * 1_000.0 / f64::from(tokens.max(1)),
+                seconds(row)
+            )?;
+        }
+        writeln!(text)?;
+        Ok(())
+    }
+
     fn loads(&self, text: &mut String, baseline: &Baseline) -> Result<()> {
         writeln!(text, "## Loads, from stable memory to ready\n")?;
         writeln!(
@@ -240,6 +279,11 @@ impl Results {
         writeln!(text)?;
         Ok(())
     }
+}
+
+/// Whether a row is in none of the other tables.
+fn is_other(name: &str, row: &Row) -> bool {
+    row.decode_instructions.is_none() && row.tokens.is_none() && !is_load(name)
 }
 
 fn is_load(name: &str) -> bool {
