@@ -8,6 +8,7 @@ mod agent_transport;
 pub mod client;
 mod connect;
 pub mod error;
+pub mod gguf;
 mod inference;
 pub mod inspection;
 pub mod manifest;
