@@ -8,7 +8,12 @@ mod agent_transport;
 pub mod client;
 mod connect;
 pub mod error;
+<<<<<<< HEAD
 pub mod inference;
+=======
+pub mod gguf;
+mod inference;
+>>>>>>> gguf
 pub mod inspection;
 pub mod manifest;
 pub mod native;

@@ -116,13 +116,17 @@ impl Build {
     /// The stored tensors that the next [`Build::advance`] needs.
     pub fn needs(&self) -> Vec<usize> {
         let mut needed = Vec::new();
-        let all = match self.graph.nodes.get(self.next) {
-            Some(node) => node.iter().flat_map(|node| node.inputs.clone()).collect(),
-            None => self.graph.outputs.clone(),
+        let (all, packed) = match self.graph.nodes.get(self.next) {
+            Some(Some(node)) => (node.inputs.clone(), node.op.packed_inputs(&self.graph, node)),
+            Some(None) => (Vec::new(), Vec::new()),
+            None => (self.graph.outputs.clone(), Vec::new()),
         };
-        for value in all {
-            // What is packed already is not read again.
-            let is_known = self.slots.contains_key(&value) || self.is_packed(value);
+        for (index, value) in all.into_iter().enumerate() {
+            // What is packed already is not read again, and of what other steps take as it is only that which this one packs
+            // and which is computed from stored tensors.
+            let is_stored = matches!(self.graph.values[value].source, Source::Stored(_));
+            let has_slot = self.slots.contains_key(&value) && (is_stored || !packed.contains(&index));
+            let is_known = has_slot || self.is_packed(value);
             if self.graph.values[value].is_weight && !is_known {
                 stored_tensors(&self.graph, value, &mut needed);
             }
@@ -131,8 +135,16 @@ impl Build {
     }
 
     /// Makes the next step, with the stored tensors that it needs; the program after the last.
-    pub fn advance(&mut self, stored: BTreeMap<usize, Arc<Tensor>>) -> Result<Option<Program>, EngineError> {
+    pub fn advance(&mut self, mut stored: BTreeMap<usize, Arc<Tensor>>) -> Result<Option<Program>, EngineError> {
         let filter = self.filter.take();
+        // A tensor that another step takes as it is may be one that this step packs, as an embedding in blocks that is the
+        // output layer too.
+        for value in self.graph.nodes.get(self.next).iter().copied().flatten().flat_map(|node| &node.inputs) {
+            let home = self.slots.get(value).map(|slot| &self.values[*slot].home);
+            if let (Source::Stored(index), Some(Home::Constant(tensor))) = (&self.graph.values[*value].source, home) {
+                stored.entry(*index).or_insert_with(|| tensor.clone());
+            }
+        }
         let mut weights = Weights { model: &self.model, stored, matrices: &mut self.matrices, filter };
         let Some(node) = self.graph.nodes.get(self.next) else {
             let outputs = self.graph.outputs.clone();

@@ -75,6 +75,14 @@ pub enum Command {
         #[command(flatten)]
         recipes: RecipesFolder,
     },
+    /// Make ONNX and tokenizer files of a GGUF file
+    Import {
+        /// The GGUF file: Llama, SmolLM or Qwen2, in F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K and Q6_K
+        file: PathBuf,
+        /// Folder to write to
+        #[arg(long, value_name = "FOLDER")]
+        out: PathBuf,
+    },
     /// Upload a model, load it and make it active; the same command again completes what was interrupted
     ///
     /// The canister is asked what it lacks and only that is sent, so nothing is sent twice, whenever and wherever the

@@ -22,6 +22,7 @@ pub async fn run(arguments: Arguments, output: &Output) -> Result<()> {
             Ok(())
         }
         Command::Fetch { name: None, recipes } => list_recipes(&recipes, output),
+        Command::Import { file, out } => import(&file, &out, output),
         Command::Upload(upload) => model_commands::upload(global, upload, output).await,
         Command::Classify { model, input, top, how } => {
             run_commands::classify(global, &model, &input, top, &how, output).await
@@ -96,6 +97,7 @@ pub fn fetch(name: &str, recipes: &RecipesFolder, output: &Output) -> Result<(Re
             Step::Extract { path } => format!("taking out {path}"),
             Step::Environment { requirements } => format!("installing {} for Python", requirements.join(", ")),
             Step::Convert { script } => format!("converting with {script}"),
+            Step::Import { id } => format!("importing {id}"),
         };
         output.note(&text);
         // The one before ends first, so that its line is free.
@@ -116,6 +118,17 @@ fn list_recipes(recipes: &RecipesFolder, output: &Output) -> Result<()> {
         .map(|recipe| json!({ "name": recipe.name, "description": recipe.description, "licence": recipe.licence }))
         .collect();
     output.result(&value, &text);
+    Ok(())
+}
+
+fn import(file: &Path, out: &Path, output: &Output) -> Result<()> {
+    let spinner = output.spinner(format!("importing {}", file.display()));
+    let imported = model_uploader::gguf::import(file, out).with_context(|| file.display().to_string())?;
+    drop(spinner);
+    let files: Vec<_> = imported.files.iter().map(|path| path.display().to_string()).collect();
+    let (vocabulary, context_length) = (imported.vocabulary, imported.context_length);
+    let value = json!({ "files": files, "vocabulary": vocabulary, "context_length": context_length });
+    output.result(&value, &files.iter().map(|path| format!("{path}\n")).collect::<String>());
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use super::cache::{is_verified, put_in_place, remove, verify};
 use super::python::Python;
-use super::{Cache, PackagedFile, Recipe, Registry, Source};
+use super::{Cache, Convert, ImportFormat, PackagedFile, Recipe, Registry, Source};
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -26,6 +26,10 @@ pub enum Step {
     },
     Convert {
         script: String,
+    },
+    /// Importing the packaged file of that name.
+    Import {
+        id: String,
     },
 }
 
@@ -55,18 +59,26 @@ pub(super) fn fetch_with(
     let python = find_python()?;
     let mut sources = Vec::new();
     for source in &recipe.sources {
-        for (id, path) in source_files(source, cache, &python, on_step)
-            .with_context(|| format!("{} {}", source.package, source.version))?
-        {
-            sources.push(format!("{id}={}", path.display()));
-        }
+        let files = source_files(source, cache, &python, on_step);
+        sources.extend(files.with_context(|| format!("{} {}", source.package, source.version))?);
     }
-    let interpreter = python.with_requirements(&recipe.convert.requirements, cache, on_step)?;
-    on_step(Step::Convert { script: recipe.convert.script.clone() });
     let work = cache.work_dir()?;
     let out = work.path().join("out");
     std::fs::create_dir(&out)?;
-    interpreter.convert(&recipe.folder.join(&recipe.convert.script), &out, &sources)?;
+    match &recipe.convert {
+        Convert::Script { script, requirements } => {
+            let interpreter = python.with_requirements(requirements, cache, on_step)?;
+            on_step(Step::Convert { script: script.clone() });
+            let sources: Vec<_> = sources.iter().map(|(id, path)| format!("{id}={}", path.display())).collect();
+            interpreter.convert(&recipe.folder.join(script), &out, &sources)?;
+        }
+        Convert::Import(ImportFormat::Gguf) => {
+            for (id, path) in &sources {
+                on_step(Step::Import { id: id.clone() });
+                crate::gguf::import(path, &out).with_context(|| id.clone())?;
+            }
+        }
+    }
     for output in &recipe.outputs {
         verify(&out.join(&output.name), &format!("converted {}", output.name), output.size_bytes, &output.sha256)?;
     }
@@ -78,9 +90,14 @@ pub(super) fn fetch_with(
 
 /// Hash of all that decides the outputs, so that a changed recipe is made anew and an old one stays usable.
 fn key(recipe: &Recipe) -> Result<String> {
-    let script = recipe.folder.join(&recipe.convert.script);
     let mut hash = Sha256::new();
-    hash.update(std::fs::read(&script).with_context(|| script.display().to_string())?);
+    match &recipe.convert {
+        Convert::Script { script, .. } => {
+            let script = recipe.folder.join(script);
+            hash.update(std::fs::read(&script).with_context(|| script.display().to_string())?);
+        }
+        Convert::Import(format) => hash.update(format!("import {format:?}")),
+    }
     for file in recipe.sources.iter().flat_map(|source| &source.files) {
         hash.update(format!("\n{} {}", file.id, file.sha256.as_str()));
     }

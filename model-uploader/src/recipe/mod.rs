@@ -1,7 +1,7 @@
 //! Recipes: how a model that others publish becomes an ONNX file here.
 //!
 //! A recipe is a folder in `models/` with a `recipe.toml`. It names packages of a public registry, the files in them,
-//! a conversion, and what comes out, each with its SHA-256. [`fetch`] does it all in a cache outside the project and
+//! a conversion (a script of its own or an import of a format that is read here), and what comes out, each with its SHA-256. [`fetch`] does it all in a cache outside the project and
 //! does nothing twice.
 
 mod cache;
@@ -73,14 +73,50 @@ pub struct PackagedFile {
     pub sha256: Sha256Hex,
 }
 
-/// A Python script in the recipe's folder, called as `script OUT_DIR id=PATH...` with one `id=PATH` for each packaged
-/// file.
+/// How packaged files become the outputs: by a script or by an import, one of them.
 #[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "ConvertSpec")]
+pub enum Convert {
+    /// A Python script in the recipe's folder, called as `script OUT_DIR id=PATH...` with one `id=PATH` for each packaged
+    /// file.
+    Script {
+        script: String,
+        /// What pip installs into a virtual environment for it; none runs it with Python alone.
+        requirements: Vec<String>,
+    },
+    /// What this program reads itself: the recipe's only packaged file.
+    Import(ImportFormat),
+}
+
+/// Formats that [`Convert::Import`] reads.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum ImportFormat {
+    /// By [`crate::gguf::import`], which names the outputs.
+    Gguf,
+}
+
+/// [`Convert`] as it is written.
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Convert {
-    pub script: String,
-    /// What pip installs into a virtual environment for it; none runs it with Python alone.
-    pub requirements: Vec<String>,
+struct ConvertSpec {
+    script: Option<String>,
+    requirements: Option<Vec<String>>,
+    import: Option<ImportFormat>,
+}
+
+impl TryFrom<ConvertSpec> for Convert {
+    type Error = &'static str;
+
+    fn try_from(spec: ConvertSpec) -> Result<Self, Self::Error> {
+        match (spec.script, spec.requirements, spec.import) {
+            (Some(script), Some(requirements), None) => Ok(Self::Script { script, requirements }),
+            (Some(_), None, None) => Err("a script needs requirements, which may be []"),
+            (None, None, Some(format)) => Ok(Self::Import(format)),
+            (None, Some(_), Some(_)) => Err("an import has no requirements"),
+            _ => Err("it needs either script or import"),
+        }
+    }
 }
 
 /// A file that the conversion writes.
@@ -196,7 +232,15 @@ impl Recipe {
         for source in &self.sources {
             ensure!(is_plain_name(&source.artefact), "artefact '{}' is not a plain file name", source.artefact);
         }
-        ensure!(is_plain_name(&self.convert.script), "script '{}' is not a plain file name", self.convert.script);
+        match &self.convert {
+            Convert::Script { script, .. } => {
+                ensure!(is_plain_name(script), "script '{script}' is not a plain file name");
+            }
+            Convert::Import(_) => {
+                let files = self.sources.iter().map(|source| source.files.len()).sum::<usize>();
+                ensure!(files == 1, "an import reads one source.file, there are {files}");
+            }
+        }
         self.manifest.task.to_interface(self.manifest.softmax, self.manifest.context_length).context("manifest")?;
         Ok(())
     }

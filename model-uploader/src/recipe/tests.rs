@@ -205,6 +205,12 @@ fn mistakes_in_a_recipe_are_named() -> Result<()> {
     assert!(error_of("licence = \"Apache-2.0\"\n[[source]]", "[[source]]")?.contains("licence"));
     assert!(error_of("id = \"weights\"", "id = \"weights\"\ncolour = 1")?.contains("colour"));
     assert!(error_of("sha256 = \"", "sha256 = \"XX")?.contains("XX"));
+    assert!(error_of("script = \"convert.py\"\n", "")?.contains("either script or import"));
+    assert!(error_of("script = ", "import = \"gguf\"\nscript = ")?.contains("either script or import"));
+    assert!(error_of("script = \"convert.py\"", "import = \"gguf\"")?.contains("no requirements"));
+    assert!(error_of("requirements = []", "")?.contains("requirements"));
+    assert!(error_of("script = \"convert.py\"\nrequirements = []", "import = \"pickle\"")?.contains("pickle"));
+    assert!(error_of("script = \"convert.py\"\nrequirements = []", "import = \"gguf\"")?.is_empty());
     assert!(error_of("description", "description")?.is_empty());
     Ok(())
 }
@@ -231,7 +237,9 @@ fn the_projects_recipes_are_well_formed() -> Result<()> {
     assert!(names.iter().any(|name| name == "efficientnet-lite0") && names.iter().any(|name| name == "magika"));
     for name in names {
         let recipe = Recipe::find(&recipes, &name)?;
-        assert!(recipe.folder.join(&recipe.convert.script).is_file(), "{name}");
+        if let Convert::Script { script, .. } = &recipe.convert {
+            assert!(recipe.folder.join(script).is_file(), "{name}");
+        }
     }
     Ok(())
 }
