@@ -8,12 +8,8 @@ mod agent_transport;
 pub mod client;
 mod connect;
 pub mod error;
-<<<<<<< HEAD
-pub mod inference;
-=======
 pub mod gguf;
-mod inference;
->>>>>>> gguf
+pub mod inference;
 pub mod inspection;
 pub mod manifest;
 pub mod native;

@@ -121,8 +121,7 @@ impl Bench<'_> {
             stop: None,
             limits: Some(CallLimits { max_messages: messages, max_instructions: None }),
         };
-        let begun: Generation =
-            self.canister.update("generate", request(text.prompt.clone(), None, 1, None)).await??;
+        let begun: Generation = self.canister.update("generate", request(text.prompt.clone(), None, 1, None)).await??;
         self.before = self.network.charges(self.canister.id)?;
         let started = Instant::now();
         let resumed = request(Prompt::Resume, begun.session, DECODED_TOKENS_MAX, Some(1));
