@@ -1,4 +1,4 @@
-//! The demo: from nothing to a classified photo, and what each step cost.
+//! The demo: from nothing to a classified photo and a chat, and what each step cost.
 
 use anyhow::{Context, Result, bail};
 use candid::Principal;
@@ -12,8 +12,10 @@ use std::time::{Duration, Instant};
 
 const MODEL: &str = "efficientnet-lite0";
 const PHOTO: &str = "models/photos/chelsea.png";
+const LANGUAGE_MODEL: &str = "smollm2-135m-instruct";
+const QUESTION: &str = "What is the capital of Japan?";
 
-/// Deploys the canister on the embedded replica, uploads a model, classifies a photo.
+/// Deploys the canister on the embedded replica, uploads models, classifies a photo, chats.
 #[derive(Parser)]
 struct Arguments {
     /// Leave the network running until Ctrl-C.
@@ -64,6 +66,20 @@ async fn main() -> Result<()> {
     let started = Instant::now();
     uploader(&network, canister.id, &["--quiet", "classify", MODEL, PHOTO, "--query"])?;
     rows.push(meter.row("classify (query)", started)?);
+
+    heading("Fetch SmolLM2-135M-Instruct by its recipe, upload, verify, load");
+    let started = Instant::now();
+    uploader(&network, canister.id, &["upload", LANGUAGE_MODEL, "--no-load"])?;
+    rows.push(meter.row("upload SmolLM2", started)?);
+    let started = Instant::now();
+    uploader(&network, canister.id, &["upload", LANGUAGE_MODEL])?;
+    rows.push(meter.row("load SmolLM2", started)?);
+
+    heading("Chat with it, in one update call");
+    println!("> {QUESTION}");
+    let started = Instant::now();
+    uploader(&network, canister.id, &["chat", LANGUAGE_MODEL, QUESTION, "--wait"])?;
+    rows.push(meter.row("chat (update)", started)?);
 
     print_costs(&rows, &canister).await?;
     print_next_commands(&network, canister.id, arguments.keep);
@@ -154,6 +170,7 @@ fn print_next_commands(network: &Network, canister: Principal, keep: bool) {
     println!("{base} list");
     println!("{base} status {MODEL}");
     println!("{base} classify {MODEL} models/photos/coffee.png");
+    println!("{base} chat {LANGUAGE_MODEL}           # a conversation, line by line");
     println!("{base} upload magika");
     println!("{base} inspect MODEL.onnx          # would a model of yours run?");
     println!("curl '{url}/metrics?canisterId={canister}'");
