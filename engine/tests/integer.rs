@@ -278,3 +278,63 @@ fn float_weights_are_quantised_when_that_is_asked_for() {
         assert!(difference < 0.02 * largest, "{got} for {expected}");
     }
 }
+
+/// An embedding in blocks that is the output layer too: its bytes are picked by rows and packed for the product.
+#[test]
+fn weights_in_blocks_can_be_gathered_too() {
+    let (k, n, m) = (64, 40, 3);
+    let (x, w) = (numbers(1, m * k), bytes(2, n * k / 2));
+    let scales: Vec<f32> = numbers(3, n * k / 32).iter().map(|scale| scale * 0.01).collect();
+    let places = |stored: &str| {
+        vec![
+            node("Cast", &["x"], &["rows"]).int("to", INT64.into()),
+            node("Gather", &[stored, "rows"], &["picked"]),
+            node("Cast", &["picked"], &["numbers"]).int("to", FLOAT.into()),
+            node("ReduceSum", &["numbers", "axes"], &["sums"]).int("keepdims", 0),
+        ]
+    };
+    let product = |stored: &str| {
+        let mut product = node("MatMulNBits", &["x", stored, "scales"], &["product"])
+            .int("K", k as i64)
+            .int("N", n as i64)
+            .int("bits", 4)
+            .int("block_size", 32);
+        product.domain = "com.microsoft".into();
+        product
+    };
+    let sum = node("Add", &["product", "sum"], &["y"]);
+    let all_sums = node("ReduceSum", &["sums", "axis"], &["sum"]).int("keepdims", 1);
+    let weights = || {
+        vec![
+            raw("w", UINT8, &[n as i64, k as i64 / 32, 16], w.clone()),
+            tensor("scales", &[n as i64, k as i64 / 32], &scales),
+            ints("axes", &[2], &[2, 3]),
+            ints("axis", &[1], &[1]),
+        ]
+    };
+    // As it is stored, and computed from what is stored.
+    let turned = vec![
+        node("Transpose", &["w"], &["turned"]).ints("perm", &[1, 0, 2]),
+        node("Transpose", &["turned"], &["same"]).ints("perm", &[1, 0, 2]),
+    ];
+    let x_of_rows = || f32_input(&[m as u64, k as u64], &x);
+    let mut results = Vec::new();
+    for (stored, before) in [("w", Vec::new()), ("same", turned)] {
+        let nodes = [before, places(stored), vec![all_sums.clone(), product(stored), sum.clone()]].concat();
+        let plan = load(files(graph(nodes, weights(), (FLOAT, &[k as i64]), (FLOAT, &[n as i64])))).unwrap();
+        assert!(plan.is_native());
+        results.push(f32s(&run(&plan, x_of_rows())));
+    }
+    assert_eq!(results[0], results[1]);
+    for (at, got) in results[0].iter().enumerate() {
+        let (row, column) = (at / n, at % n);
+        let of_row = |row: i64| &w[row as usize * k / 2..(row as usize + 1) * k / 2];
+        let quant = |index: usize| i32::from(of_row(column as i64)[index / 2] >> (index % 2 * 4) & 15) - 8;
+        let weight = |index: usize| f64::from(quant(index)) * f64::from(scales[column * k / 32 + index / 32]);
+        let product: f64 = (0..k).map(|index| f64::from(x[row * k + index]) * weight(index)).sum();
+        // All of x is from -1 to 1: rows 0, as it is cut off.
+        let sums: i64 = (0..k).map(|_| of_row(0).iter().map(|byte| i64::from(*byte)).sum::<i64>()).sum();
+        let expected = product + sums as f64;
+        assert!((f64::from(*got) - expected).abs() < 1e-6 * expected.abs().max(1.0), "{got} for {expected}");
+    }
+}

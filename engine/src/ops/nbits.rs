@@ -370,6 +370,10 @@ impl Operator for PackedNBits {
         packed + 4 * floats + self.corrections.as_ref().map_or(0, PackedMatrix::bytes)
     }
 
+    fn is_row_wise(&self) -> bool {
+        true
+    }
+
     fn run(&self, mut call: Call<'_>) -> Result<(), String> {
         let (m, k, n) = (self.rows(call.shapes), self.op.k, self.op.n);
         let Scratch([scales, sums, product, quantised, _]) = self.scratch(m);
@@ -512,6 +516,8 @@ mod tests {
             (128, 7, 8, 32, "none"),
             (130, 7, 8, 64, "packed"),
             (96, 7, 8, 32, "float"),
+            (80, 7, 8, 16, "none"),
+            (72, 6, 8, 16, "float"),
             (100, 7, 2, 32, "packed"),
             (64, 7, 2, 16, "none"),
         ] {

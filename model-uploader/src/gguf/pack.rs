@@ -90,19 +90,30 @@ impl Packed {
     /// so quants that have a least one above 0 are moved down to 0. Of a block that is one number throughout, be it
     /// because its scale is 0, the number itself is the scale.
     fn push_with_offset(&mut self, format: Format, group: &Group<'_>, offset: f32) {
-        let least = group.quants.iter().copied().min().unwrap_or(0);
-        let most = group.quants.iter().copied().max().unwrap_or(0);
-        let number = group.number(least);
-        if least == most || group.scale == 0.0 {
+        let numbers = || group.quants.iter().map(|quant| group.number(*quant));
+        let lowest = numbers().fold(f32::INFINITY, f32::min);
+        let largest = numbers().fold(0f32, |largest, number| largest.max(number.abs()));
+        if numbers().all(|number| number == lowest) {
             self.push_quants(format, group.quants.iter().map(|_| format.middle() + 1));
-            self.scales.push(number);
+            self.scales.push(lowest);
             self.zero_points.push(format.middle().into());
             return;
         }
-        let offset = if least == 0 { offset } else { number };
+        let least = group.quants.iter().copied().min().unwrap_or(0);
+        let offset = if least == 0 { offset } else { group.number(least) };
+        let unit = largest.next_up() - largest;
+        if (offset / group.scale).abs() >= WHOLE_NUMBERS_MAX {
+            // All lie within 15 units of each other: these are the scale, and a zero point of whole units is exact.
+            let units = numbers().map(|number| ((number - lowest) / unit).round_ties_even().min(15.0) as u8);
+            self.push_quants(format, units);
+            self.scales.push(unit);
+            self.zero_points.push(-lowest / unit);
+            return;
+        }
+        let (scale, zero_point) = nearest(group, least, offset, unit);
         self.push_quants(format, group.quants.iter().map(|quant| quant - least));
-        self.scales.push(group.scale);
-        self.zero_points.push(-offset / group.scale);
+        self.scales.push(scale);
+        self.zero_points.push(zero_point);
     }
 
     fn push_quants(&mut self, format: Format, quants: impl Iterator<Item = u8>) {
@@ -118,6 +129,33 @@ impl Packed {
             }
         }
     }
+}
+
+/// The least float32 whose successor is more than 1 away.
+const WHOLE_NUMBERS_MAX: f32 = 16_777_216.0;
+
+/// The scale and zero point that give the block's numbers within a unit: the plain ones but for one block in ten thousand,
+/// where roundings add up and one of their neighbours is nearer.
+fn nearest(group: &Group<'_>, least: u8, offset: f32, unit: f32) -> (f32, f32) {
+    let worst = |scale: f32, zero_point: f32| {
+        let difference = |quant: &u8| ((f32::from(quant - least) - zero_point) * scale - group.number(*quant)).abs();
+        group.quants.iter().map(difference).fold(0f32, f32::max)
+    };
+    let plain = (group.scale, -offset / group.scale);
+    let mut best = (worst(plain.0, plain.1), plain);
+    if best.0 <= unit {
+        return plain;
+    }
+    for scale in [plain.0, plain.0.next_down(), plain.0.next_up()] {
+        let zero_point = -offset / scale;
+        for zero_point in [zero_point, zero_point.next_down(), zero_point.next_up()] {
+            let worst = worst(scale, zero_point);
+            if worst < best.0 {
+                best = (worst, (scale, zero_point));
+            }
+        }
+    }
+    best.1
 }
 
 #[cfg(test)]

@@ -380,7 +380,7 @@ impl Splitting {
     fn of(pre: &str) -> Option<Self> {
         Some(match pre {
             "gpt-2" => Self::Gpt2,
-            "smollm" | "starcoder" | "refact" | "command-r" | "codeshell" => Self::SmolLm,
+            "smollm" | "starcoder" | "refact" | "codeshell" => Self::SmolLm,
             "llama-bpe" | "llama3" | "llama-v3" => Self::Llama3,
             "qwen2" | "deepseek-r1-qwen" => Self::Qwen2,
             _ => return None,

@@ -4,5 +4,6 @@
 mod decoding;
 mod file;
 mod malformed;
+mod program;
 mod tiny;
 mod tokenizers;
