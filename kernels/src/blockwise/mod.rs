@@ -21,9 +21,9 @@ pub use crate::int8::{Activations, COLUMN_GROUP, Output, Source, Tile};
 pub use estimate::{estimate_int4_instructions, estimate_int8_instructions};
 pub use pack::{Int4Source, pack_int4, pack_int8};
 #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
-pub use portable::{gemm_int4, gemm_int8, prepare_int4, widen_int4};
+pub use portable::{gemm_int4, gemm_int8, prepare_int4, recentre_int4, widen_int4};
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-pub use simd128::{gemm_int4, gemm_int8, prepare_int4, widen_int4};
+pub use simd128::{gemm_int4, gemm_int8, prepare_int4, recentre_int4, widen_int4};
 
 /// Inner values that share a scale.
 pub const BLOCK: usize = 32;

@@ -4,6 +4,7 @@ use super::{
     Activations, BLOCK, INT4_ACTIVATION_LIMIT, INT4_PREPARED_BLOCK, Int4Weights, Int8Weights, Output, Rescale, Tile,
     check, padded_inner, prepared_inner,
 };
+use crate::quantise::SMALLEST_MAGNITUDE;
 
 /// A product with int8 weights, see [`super`]. Any i16 is an activation.
 ///
@@ -112,4 +113,36 @@ pub fn widen_int4(bytes: &[u8], less: u8, output: &mut [u8]) {
         output[0] = (byte & 15).wrapping_sub(less);
         output[1] = (byte >> 4).wrapping_sub(less);
     }
+}
+
+/// Brings a block of 4-bit weights, which mean `(weight - zero_point) * scale`, to the bytes of int8 ones whose zero point is
+/// 0, and tells their scale. None is off by more than half of that, which is 1/254 of the largest of the sixteen.
+///
+/// # Panics
+/// If `output` is not twice as long as `bytes`.
+pub fn recentre_int4(bytes: &[u8], scale: f32, zero_point: f32, output: &mut [u8]) -> f32 {
+    assert_eq!(Some(output.len()), bytes.len().checked_mul(2), "{} bytes of 4-bit weights", bytes.len());
+    let (largest, factor) = match recentred_range(scale, zero_point) {
+        Ok(range) => range,
+        Err(scale) => {
+            output.fill(0);
+            return scale;
+        }
+    };
+    let level = |weight: u8| (((f32::from(weight) - zero_point) * scale) * factor).round_ties_even() as i8 as u8;
+    for (byte, output) in bytes.iter().zip(output.chunks_exact_mut(2)) {
+        (output[0], output[1]) = (level(byte & 15), level(byte >> 4));
+    }
+    largest / 127.0
+}
+
+/// The largest magnitude of the sixteen levels, and what brings it to 127. The scale of zeros instead if all are next to
+/// nothing, which is 0, or if one is no finite number, so that it shows in what is computed from it.
+pub(crate) fn recentred_range(scale: f32, zero_point: f32) -> Result<(f32, f32), f32> {
+    let (first, last) = (((0.0 - zero_point) * scale).abs(), ((15.0 - zero_point) * scale).abs());
+    let largest = if last > first { last } else { first };
+    if !(first + last).is_finite() {
+        return Err(f32::NAN);
+    }
+    if largest < SMALLEST_MAGNITUDE { Err(0.0) } else { Ok((largest, 127.0 / largest)) }
 }

@@ -5,7 +5,7 @@ use super::{
     block_number, check, padded_inner, prepared_inner,
 };
 
-pub use super::naive::{prepare_int4, widen_int4};
+pub use super::naive::{prepare_int4, recentre_int4, widen_int4};
 
 /// Bytes that one dot product of a group takes.
 const GROUP_BYTES: usize = 2 * COLUMN_GROUP;

@@ -650,3 +650,38 @@ pub fn widen_int4(bytes: &[u8], less: u8, output: &mut [u8]) {
     }
     super::naive::widen_int4(&bytes[whole..], less, &mut output[2 * whole..]);
 }
+
+/// See [`super::naive::recentre_int4`].
+///
+/// # Panics
+/// If `output` is not twice as long as `bytes`.
+pub fn recentre_int4(bytes: &[u8], scale: f32, zero_point: f32, output: &mut [u8]) -> f32 {
+    assert_eq!(Some(output.len()), bytes.len().checked_mul(2), "{} bytes of 4-bit weights", bytes.len());
+    let range = super::naive::recentred_range(scale, zero_point);
+    let (Ok((largest, factor)), (pieces, [])) = (range, bytes.as_chunks::<16>()) else {
+        return super::naive::recentre_int4(bytes, scale, zero_point, output);
+    };
+    let (scales, zero_points, factors) = (f32x4_splat(scale), f32x4_splat(zero_point), f32x4_splat(factor));
+    let four = |weights: v128| {
+        let levels = f32x4_mul(f32x4_mul(f32x4_sub(weights, zero_points), scales), factors);
+        i32x4_trunc_sat_f32x4(f32x4_nearest(levels))
+    };
+    let levels = i8x16_narrow_i16x8(
+        i16x8_narrow_i32x4(four(f32x4(0.0, 1.0, 2.0, 3.0)), four(f32x4(4.0, 5.0, 6.0, 7.0))),
+        i16x8_narrow_i32x4(four(f32x4(8.0, 9.0, 10.0, 11.0)), four(f32x4(12.0, 13.0, 14.0, 15.0))),
+    );
+    for (piece, output) in pieces.iter().zip(output.as_chunks_mut::<32>().0) {
+        // SAFETY: 16 bytes are read and 32 written.
+        unsafe {
+            let weights = v128_load(piece.as_ptr().cast());
+            let first = i8x16_swizzle(levels, v128_and(weights, u8x16_splat(15)));
+            let second = i8x16_swizzle(levels, u8x16_shr(weights, 4));
+            let lower = i8x16_shuffle::<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23>(first, second);
+            let upper = i8x16_shuffle::<8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31>(first, second);
+            let to: *mut v128 = output.as_mut_ptr().cast();
+            v128_store(to, lower);
+            v128_store(to.add(1), upper);
+        }
+    }
+    largest / 127.0
+}

@@ -135,6 +135,24 @@ fn check_int4(numbers: &mut Numbers, index: usize, (m, k, n): (usize, usize, usi
     let reference = widened(blockwise::naive::widen_int4);
     equal("blockwise widen_int4", "portable", &case, &reference, &widened(blockwise::portable::widen_int4))?;
     equal("blockwise widen_int4", "selected", &case, &reference, &widened(blockwise::widen_int4))?;
+    for (scale, zero_point) in [(0.02, 7.3), (-0.5, -3.0), (1.0, f32::NAN), (3.0e38, -20.0), (1.0e-32, 2.0), (0.0, 8.0)]
+    {
+        let recentred = |body: fn(&[u8], f32, f32, &mut [u8]) -> f32| {
+            let mut recentred = vec![99; 2 * bytes.len()];
+            let scale = body(&bytes, scale, zero_point, &mut recentred);
+            (recentred, [scale])
+        };
+        let case = format!("{} bytes, scale {scale}, zero point {zero_point}", bytes.len());
+        let reference = recentred(blockwise::naive::recentre_int4);
+        let others = [
+            ("portable", recentred(blockwise::portable::recentre_int4)),
+            ("selected", recentred(blockwise::recentre_int4)),
+        ];
+        for (name, (weights, scale)) in others {
+            equal("blockwise recentre_int4", name, &case, &reference.0, &weights)?;
+            equal_bits("blockwise recentre_int4, scale", name, &case, &reference.1, &scale)?;
+        }
+    }
     let row_len = prepared_inner(k);
     let stride = row_len + [0, 7, 4099][index % 3];
     let limit = i32::from(INT4_ACTIVATION_LIMIT);
