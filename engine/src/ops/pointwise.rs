@@ -193,6 +193,20 @@ impl Pointwise {
 /// Instructions of preparing a chain.
 const CHAIN_INSTRUCTIONS: u64 = 9_000;
 
+impl Pointwise {
+    /// The function, if all this does is one of two inputs of the output's shape, which needs no chain.
+    fn as_binary(&self, shapes: &Shapes) -> Option<Binary> {
+        match self.steps.as_slice() {
+            [Step::Input { function, reversed: false }]
+                if shapes.inputs.iter().all(|input| *input == shapes.output) =>
+            {
+                Some(*function)
+            }
+            _ => None,
+        }
+    }
+}
+
 impl Operator for Pointwise {
     fn name(&self) -> &'static str {
         let [step] = self.steps.as_slice() else { return "Pointwise" };
@@ -226,6 +240,9 @@ impl Operator for Pointwise {
 
     fn instructions(&self, shapes: &Shapes, units: Range<usize>) -> u64 {
         let elements = unit_elements(shapes.output_elements(), &units).len();
+        if self.as_binary(shapes).is_some() {
+            return CALL_INSTRUCTIONS + 400 + 4 * elements as u64;
+        }
         let step = |step: &Step| match step {
             Step::Unary(function) => pointwise::estimate_unary(*function, elements),
             Step::Number { .. } => 2 * elements as u64,
@@ -241,6 +258,11 @@ impl Operator for Pointwise {
 
     fn run(&self, call: Call<'_>) -> Result<(), String> {
         let range = unit_elements(call.shapes.output_elements(), &call.units);
+        if let Some(function) = self.as_binary(call.shapes) {
+            let [a, b] = [0, 1].map(|input| &bytemuck::cast_slice(call.inputs[input])[range.clone()]);
+            pointwise::binary(function, a, b, &mut bytemuck::cast_slice_mut(call.output)[range]);
+            return Ok(());
+        }
         let chain = self.chain(call.shapes, call.inputs).map_err(|error| error.to_string())?;
         chain.run(range.clone(), &mut bytemuck::cast_slice_mut(call.output)[range]);
         Ok(())

@@ -96,6 +96,20 @@ fn functions(numbers: &mut Numbers) -> Result<u32, String> {
             checked += 3;
         }
     }
+    for function in BINARY {
+        for count in [0, 1, 3, 4, 5, 16, 67, 300] {
+            let (a, b) = (all_exponents(numbers, count), all_exponents(numbers, count));
+            let each = a.iter().zip(&b);
+            let reference: Vec<f32> = each.map(|(a, b)| pointwise::naive::combine(*function, *a, *b)).collect();
+            let case = format!("{function:?} of {count}");
+            let mut output = vec![9.0; count];
+            pointwise::portable::binary(*function, &a, &b, &mut output);
+            equal_bits("binary", "portable", &case, &reference, &output)?;
+            pointwise::binary(*function, &a, &b, &mut output);
+            equal_bits("binary", "selected", &case, &reference, &output)?;
+            checked += 2;
+        }
+    }
     Ok(checked)
 }
 

@@ -402,6 +402,16 @@ pub fn unary_pass(function: Unary) -> Pass {
     select_unary::<crate::lanes::Native>(function)
 }
 
+/// One function of two numbers over slices of equal length, without the preparation of a chain.
+pub fn binary<V: Lanes>(function: Binary, a: &[f32], b: &[f32], output: &mut [f32]) {
+    let elements = output.len();
+    assert!(a.len() == elements && b.len() == elements, "{} and {} to {elements}", a.len(), b.len());
+    let pass = select::<V>(&[Kind::Stream(function, Order::ValueFirst)]);
+    let segment = Segment { value: a.as_ptr(), streams: [b.as_ptr(); STREAMS], output: output.as_mut_ptr(), elements };
+    // SAFETY: all are valid for `elements` and of different slices; no function has more streams.
+    unsafe { (pass.body)(&segment, &[0.0; PARAMETERS]) }
+}
+
 /// Applies one function to `input`, or in place.
 pub fn unary<V: Lanes>(function: Unary, input: Option<&[f32]>, output: &mut [f32]) {
     let mut all = [0.0; PARAMETERS];

@@ -149,11 +149,7 @@ pub fn unary_in_place(function: Unary, data: &mut [f32]) {
 
 /// `output[i] = function(a[i], b[i])`; the slices are of equal length.
 pub fn binary(function: Binary, a: &[f32], b: &[f32], output: &mut [f32]) {
-    let shape = [output.len()];
-    let operand = |data| Operand::full(data, &shape).expect("inputs and output differ in length");
-    let steps = [Step::Binary(function, operand(b))];
-    let chain = Chain::new(&shape, operand(a), &steps).expect("a chain of one step");
-    chain.run(0..output.len(), output);
+    driver::binary::<crate::lanes::Native>(function, a, b, output);
 }
 
 /// Instructions of [`unary`] on `elements`, in WebAssembly with SIMD.
@@ -171,6 +167,11 @@ pub mod portable {
     pub fn unary(function: Unary, input: &[f32], output: &mut [f32]) {
         assert_eq!(input.len(), output.len(), "input and output differ in length");
         driver::unary::<Four>(function, Some(input), output);
+    }
+
+    /// See [`super::binary`].
+    pub fn binary(function: Binary, a: &[f32], b: &[f32], output: &mut [f32]) {
+        driver::binary::<Four>(function, a, b, output);
     }
 
     /// See [`Chain::run`].
