@@ -198,7 +198,8 @@ impl Operator for PackedQConv {
 
     fn instructions(&self, shapes: &Shapes, units: Range<usize>) -> u64 {
         let window = self.window(shapes);
-        let rows = units.len() * self.rows_per_unit();
+        // The last unit of a product has the rows that are left.
+        let rows = (units.len() * self.rows_per_unit()).min(self.images(shapes) * window.output[0]);
         let (pixels, n) = (rows * window.output[1], self.conv.output_channels);
         CALL_INSTRUCTIONS
             + match &self.body {
