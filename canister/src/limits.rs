@@ -13,7 +13,8 @@
 //!   whose bound is above [`IMAGE_INSTRUCTIONS_MAX`] is refused with a typed error. Nodes follow in the same message
 //!   only within the budget.
 //! * A window of hashing or reading begins below the budget and costs at most [`WINDOW_INSTRUCTIONS_MAX`].
-//! * The engine's indivisible phases (typing, optimising a graph) have a message of their own each, so that the whole
+//! * The engine's indivisible phases (typing, optimising a graph) have a message of their own each, unless their graph is
+//!   so small that several times what they cost fits what is left of the budget, so that the whole
 //!   limit is theirs. Their cost grows with the number of nodes: 18e9 for the largest graph measured (SmolLM2-135M).
 //! * What follows the last piece (storing a result, replying) costs at most [`TAIL_INSTRUCTIONS_MAX`].
 //!
@@ -111,6 +112,9 @@ pub const ARGUMENT_ERROR_CHARS_MAX: usize = 400;
 
 /// Most bytes of one stable read or write: an operation that costs a whole 2e9 slice fails on the network.
 pub const STABLE_IO_BYTES_MAX: usize = 64 << 20;
+/// Bytes of stable memory that a message reads at most for loading a model, but for the last piece. The network lets a message
+/// access 2 GiB of it, and blocks at the ends of pieces are counted each time they are read.
+pub const LOAD_STABLE_BYTES_MAX: u64 = 1 << 30;
 /// Bytes that `commit` hashes between two looks at the instruction counter.
 pub const HASH_WINDOW_BYTES: usize = 1 << 20;
 /// Stable memory that the network gives a canister at most, in bytes.

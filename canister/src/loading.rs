@@ -5,11 +5,11 @@ use crate::jobs::{driver, lease};
 use crate::language;
 use crate::limits::{
     CALLBACK_INSTRUCTIONS, HEAP_BYTES_MAX, HEAP_LOAD_PERCENT, HEAP_WORK_BYTES, LOAD_END_INSTRUCTIONS,
-    LOAD_REPLY_INSTRUCTIONS, MESSAGE_END_INSTRUCTIONS, REPLY_INSTRUCTIONS, TRACT_BUDGET_MAX,
+    LOAD_REPLY_INSTRUCTIONS, LOAD_STABLE_BYTES_MAX, MESSAGE_END_INSTRUCTIONS, REPLY_INSTRUCTIONS, TRACT_BUDGET_MAX,
 };
 use crate::runtime;
 use crate::settings;
-use crate::stable::blob::{Damage, Reader};
+use crate::stable::blob::{BLOCK_BYTES, Damage, Reader};
 use crate::store::models::{self, Stage};
 use crate::store::{ModelKey, commit, versions};
 use crate::tensors;
@@ -34,6 +34,8 @@ struct Load {
     heap_bytes: i64,
     /// The damage that reading met.
     damage: Rc<Cell<Option<(u32, Damage)>>>,
+    /// Bytes of stable memory that this message has read for it.
+    read_bytes: Rc<Cell<u64>>,
     /// Room was made for what the weights become.
     has_room: bool,
 }
@@ -61,6 +63,15 @@ impl Meter for MessageMeter {
     }
 }
 
+/// The same while loading: a message that has read as much of stable memory as it may has spent all it had.
+struct LoadMeter(Rc<Cell<u64>>);
+
+impl Meter for LoadMeter {
+    fn spent(&self) -> u64 {
+        if self.0.get() >= LOAD_STABLE_BYTES_MAX { u64::MAX } else { runtime::instructions() }
+    }
+}
+
 /// A version's files as the engine reads them, straight from stable memory.
 struct StoredFiles {
     files: Vec<(String, StoredFile)>,
@@ -71,6 +82,7 @@ struct StoredFile {
     size_bytes: u64,
     reader: RefCell<Reader>,
     damage: Rc<Cell<Option<(u32, Damage)>>>,
+    read_bytes: Rc<Cell<u64>>,
 }
 
 impl ByteSource for StoredFile {
@@ -84,6 +96,8 @@ impl ByteSource for StoredFile {
             let reason = "the range ends beyond the file".to_string();
             return Err(ReadError { offset, length, available: self.len(), reason });
         }
+        // The blocks at both ends are read whole.
+        self.read_bytes.set(self.read_bytes.get() + length + 2 * BLOCK_BYTES);
         self.reader.borrow_mut().read_at(offset, buffer).map_err(|damage| {
             self.damage.set(Some((self.index, damage)));
             ReadError { offset, length, available: self.len(), reason: damage.to_string() }
@@ -242,6 +256,8 @@ fn advance(key: &ModelKey, load: &mut Load) -> Result<Option<Arc<Plan>>, Error> 
         language::loaded::load(key, &plan, |name| read_text_file(key, name, &load.damage))?;
         return Ok(Some(plan));
     }
+    load.read_bytes.set(0);
+    let meter = LoadMeter(load.read_bytes.clone());
     let mut loader = match load.loader.take() {
         Some(loader) => loader,
         None => {
@@ -249,12 +265,12 @@ fn advance(key: &ModelKey, load: &mut Load) -> Result<Option<Arc<Plan>>, Error> 
             {
                 return Ok(None);
             }
-            let files = stored_files(key, &load.damage)?;
+            let files = stored_files(key, load)?;
             Loader::new(Box::new(files), load_options(weights_of(key)?)).map_err(engine_error::of_model)?
         }
     };
     loop {
-        match loader.step(&MessageMeter, budget).map_err(engine_error::of_model)? {
+        match loader.step(&meter, budget).map_err(engine_error::of_model)? {
             Step::Done => {
                 let plan = loader.finish().map_err(engine_error::of_model)?;
                 if !matches!(models::record(key)?.task, Task::Generate { .. }) {
@@ -274,7 +290,8 @@ fn advance(key: &ModelKey, load: &mut Load) -> Result<Option<Arc<Plan>>, Error> 
                         _ => weight_bytes,
                     })?;
                 }
-                if loader.next_phase_is_indivisible() || runtime::instructions() >= budget {
+                let spent = meter.spent();
+                if loader.next_phase_is_alone(spent, budget) || spent >= budget {
                     load.loader = Some(loader);
                     return Ok(None);
                 }
@@ -314,11 +331,12 @@ fn read_text_file(
     Ok(Some(bytes))
 }
 
-fn stored_files(key: &ModelKey, damage: &Rc<Cell<Option<(u32, Damage)>>>) -> Result<StoredFiles, Error> {
+fn stored_files(key: &ModelKey, load: &Load) -> Result<StoredFiles, Error> {
     let record = models::record(key)?;
     let files = (0_u32..).zip(&record.files).map(|(index, file)| {
         let reader = RefCell::new(Reader::new(file.blob.clone()));
-        let stored = StoredFile { index, size_bytes: file.size_bytes, reader, damage: damage.clone() };
+        let (damage, read_bytes) = (load.damage.clone(), load.read_bytes.clone());
+        let stored = StoredFile { index, size_bytes: file.size_bytes, reader, damage, read_bytes };
         (file.name.clone(), stored)
     });
     Ok(StoredFiles { files: files.collect() })

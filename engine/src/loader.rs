@@ -25,6 +25,11 @@ use std::sync::Arc;
 /// Work between two looks at the meter while walking: fields of the graph.
 const FIELDS_PER_LOOK: u32 = 16;
 
+/// Most instructions for each byte of a graph's protobuf, weights not counted, several times what was measured: decoding it,
+/// and typing and lowering it.
+const DECODE_INSTRUCTIONS_PER_BYTE: u64 = 2_000;
+const TYPE_INSTRUCTIONS_PER_BYTE: u64 = 40_000;
+
 /// Most bytes of weights that are kept beside tract's own form of them, in case it can't run the graph after all.
 const KEPT_WEIGHT_BYTES_MAX: u64 = 64 << 20;
 
@@ -77,6 +82,8 @@ pub struct Loader {
     options: LoadOptions,
     phase: Phase,
     weight_bytes: u64,
+    /// Bytes of what is decoded, known after the walk.
+    graph_bytes: u64,
     /// Variants to make after the current one.
     to_do: Vec<Sizes>,
     variants: Vec<Variant>,
@@ -124,6 +131,7 @@ impl Loader {
             options,
             phase: Phase::Walk(Walk::default()),
             weight_bytes,
+            graph_bytes: 0,
             to_do: Vec::new(),
             variants: Vec::new(),
             interprets: false,
@@ -138,17 +146,17 @@ impl Loader {
 
     /// Works until `meter.spent() >= limit` or done; always does some work.
     ///
-    /// A phase that can't pause is done alone: the call before it ends where it would begin, and the call that does it
-    /// does nothing else. After an error every further call gives the same error.
+    /// A phase that can't pause is done alone, unless the graph is so small that it surely fits the limit: the call
+    /// before it ends where it would begin, and the call that does it does nothing else. After typing, which tells how
+    /// much memory the weights will take, every call ends. After an error every further call gives the same error.
     pub fn step(&mut self, meter: &dyn Meter, limit: u64) -> Result<Step, EngineError> {
-        if self.next_phase_is_indivisible() {
+        let alone = self.next_phase_is_alone(meter.spent(), limit);
+        loop {
+            let types = matches!(self.phase, Phase::Type(_));
             self.advance(meter)?;
-        } else {
-            loop {
-                self.advance(meter)?;
-                if matches!(self.phase, Phase::Done(_)) || self.next_phase_is_indivisible() || meter.spent() >= limit {
-                    break;
-                }
+            let ends = alone || types || matches!(self.phase, Phase::Done(_));
+            if ends || self.next_phase_is_alone(meter.spent(), limit) || meter.spent() >= limit {
+                break;
             }
         }
         if matches!(self.phase, Phase::Done(_)) {
@@ -165,9 +173,21 @@ impl Loader {
         Ok(Step::Paused { done: self.progress.0, total: self.progress.1 })
     }
 
-    /// Whether the next [`Loader::step`] is a phase that can't pause: give it a message of its own.
+    /// Whether the next [`Loader::step`] is a phase that can't pause.
     pub fn next_phase_is_indivisible(&self) -> bool {
         matches!(self.phase, Phase::Decode(_) | Phase::Type(_) | Phase::Build(..))
+    }
+
+    /// Whether the next [`Loader::step`] is a phase that can't pause and may not fit what `spent` leaves of `limit`: give
+    /// it a message of its own.
+    pub fn next_phase_is_alone(&self, spent: u64, limit: u64) -> bool {
+        let instructions = match &self.phase {
+            Phase::Decode(_) => self.graph_bytes.saturating_mul(DECODE_INSTRUCTIONS_PER_BYTE),
+            Phase::Type(_) => self.graph_bytes.saturating_mul(TYPE_INSTRUCTIONS_PER_BYTE),
+            Phase::Build(..) => u64::MAX,
+            _ => return false,
+        };
+        spent.saturating_add(instructions) > limit
     }
 
     /// Bytes that the weights will take in memory, at most but for what their kernels pad; known once it is known how the
@@ -175,8 +195,8 @@ impl Loader {
     pub fn weight_memory_bytes(&self) -> Option<u64> {
         // tract keeps a weight as it is stored and once for each of up to two variants.
         const COPIES_BY_TRACT: u64 = 3;
-        let graph = match &self.phase {
-            Phase::Pack(graph, ..) => graph,
+        let (graph, build) = match &self.phase {
+            Phase::Pack(graph, build, _) => (graph, build),
             Phase::Weights(..) => return Some(self.weight_bytes.saturating_mul(COPIES_BY_TRACT)),
             _ => return None,
         };
@@ -185,7 +205,7 @@ impl Loader {
             ElementType::Float16 => tensor.bytes.saturating_mul(2),
             _ => tensor.bytes,
         };
-        Some(graph.tensors.iter().map(bytes).fold(0, u64::saturating_add))
+        Some(graph.tensors.iter().map(bytes).fold(build.extra_weight_bytes(), u64::saturating_add))
     }
 
     /// The plan, once [`Step::Done`].
@@ -248,6 +268,7 @@ impl Loader {
         for _ in 0..FIELDS_PER_LOOK {
             if walk.step(&*self.files)? {
                 self.weight_bytes = walk.stored_bytes();
+                self.graph_bytes = walk.kept_bytes();
                 return Ok(Phase::Decode(walk));
             }
         }

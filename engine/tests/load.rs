@@ -60,10 +60,12 @@ fn pauses_change_nothing() {
 fn phases_that_can_not_pause_come_alone() {
     let mut loader = Loader::new(Box::new(files(cnn_graph(Size::Fixed(1)))), LoadOptions::default()).unwrap();
     let (mut alone, mut calls) = (0, 0);
-    // With all the budget there is, a call still ends before such a phase and after it.
+    // With a budget that such a phase may not fit, a call ends before it and after it.
     loop {
-        alone += u32::from(loader.next_phase_is_indivisible());
-        if loader.step(&Free, u64::MAX).unwrap() == Step::Done {
+        alone += u32::from(loader.next_phase_is_alone(0, 1_000));
+        assert_eq!(loader.next_phase_is_alone(0, 1_000), loader.next_phase_is_indivisible());
+        assert!(!loader.next_phase_is_alone(0, 1 << 40), "a graph of a few hundred bytes fits");
+        if loader.step(&Free, 1_000).unwrap() == Step::Done {
             break;
         }
         calls += 1;

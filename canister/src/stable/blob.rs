@@ -9,12 +9,13 @@ use super::{PAGE_BYTES, damage, directory};
 use crate::runtime;
 use ic_stable_structures::Memory;
 use onnx_canister_interface::Error;
-use onnx_kernels::crc32::fold;
+use onnx_kernels::crc32::{self, add_blocks, fold, sum_bytes};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 /// Bytes under one checksum.
 pub const BLOCK_BYTES: u64 = PAGE_BYTES;
+const _: () = assert!(BLOCK_BYTES == crc32::BLOCK_BYTES as u64, "blocks are summed together");
 const CRC_BYTES: usize = 4;
 
 /// A blob as its owner's record has it.
@@ -173,42 +174,120 @@ fn crc32(block: &[u8], scratch: &mut Vec<u8>) -> u32 {
     hasher.finalize()
 }
 
+/// A block's bytes, in a buffer that is as long as one from its first use on.
+fn read_block<'a>(blob: &Blob, block: u64, buffer: &'a mut Vec<u8>) -> &'a [u8] {
+    if buffer.is_empty() {
+        *buffer = vec![0; BLOCK_BYTES as usize];
+    }
+    let start = block * BLOCK_BYTES;
+    let bytes = &mut buffer[..BLOCK_BYTES.min(blob.size_bytes - start) as usize];
+    blob.read_unchecked(start, bytes);
+    bytes
+}
+
+/// The register of a CRC after another 16 zeros.
+fn shifted(register: u32) -> u32 {
+    let mut hasher = crc32fast::Hasher::new_with_initial(!register);
+    hasher.update(&[0; 16]);
+    !hasher.finalize()
+}
+
 /// Reads a blob in any pieces, looking at each block's checksum once.
 #[derive(Debug)]
 pub struct Reader {
     blob: Blob,
     verified: Vec<bool>,
     block: Vec<u8>,
+    sum: Vec<u8>,
     scratch: Vec<u8>,
 }
 
 impl Reader {
     pub fn new(blob: Blob) -> Self {
         let blocks = blob.size_bytes.div_ceil(BLOCK_BYTES) as usize;
-        Self { blob, verified: vec![false; blocks], block: Vec::new(), scratch: Vec::new() }
+        Self { blob, verified: vec![false; blocks], block: Vec::new(), sum: Vec::new(), scratch: Vec::new() }
     }
 
     /// Fills `buffer` with the bytes from `offset` on, which must match their checksums.
     pub fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), Damage> {
         self.blob.read_unchecked(offset, buffer);
         let end = offset + buffer.len() as u64;
-        for block in offset / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES) {
-            if self.verified[block as usize] {
-                continue;
+        let blocks = offset / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES);
+        let open = |block: &u64| !self.verified[*block as usize];
+        let open: Vec<u64> = blocks.filter(open).collect();
+        // The file's last block may be shorter, and is looked at alone.
+        let whole = open.iter().filter(|block| (*block + 1) * BLOCK_BYTES <= self.blob.size_bytes).count();
+        let (together, alone) = open.split_at(if whole > 1 { whole } else { 0 });
+        if !self.match_together(together, offset, buffer) {
+            return self.match_each(&open, offset, buffer);
+        }
+        for block in together {
+            self.verified[*block as usize] = true;
+        }
+        self.match_each(alone, offset, buffer)
+    }
+
+    /// Whether whole blocks match their checksums, all added up: dearer than one alone, and cheaper than two.
+    fn match_together(&mut self, blocks: &[u64], offset: u64, buffer: &[u8]) -> bool {
+        if blocks.is_empty() {
+            return true;
+        }
+        // Not resized from nothing, which is a loop over bytes here.
+        let length = sum_bytes(blocks.len());
+        if self.sum.len() < length {
+            self.sum = vec![0; length];
+        }
+        self.sum[..length].fill(0);
+        let end = offset + buffer.len() as u64;
+        let mut place = 0;
+        let is_next = |block: &u64, next: &u64| *next == block + 1;
+        for run in blocks.chunk_by(is_next) {
+            let (mut first, mut stop) = (run[0] * BLOCK_BYTES, (run[0] + run.len() as u64) * BLOCK_BYTES);
+            if first < offset {
+                place += self.add_block(run[0], place);
+                first += BLOCK_BYTES;
             }
+            let last = (stop > end && stop > first).then(|| stop / BLOCK_BYTES - 1);
+            stop -= if last.is_some() { BLOCK_BYTES } else { 0 };
+            if first < stop {
+                let bytes = &buffer[(first - offset) as usize..(stop - offset) as usize];
+                add_blocks(bytes, place, &mut self.sum);
+                place += bytes.len() / BLOCK_BYTES as usize;
+            }
+            if let Some(last) = last {
+                place += self.add_block(last, place);
+            }
+        }
+        let mut register = 0;
+        for block in blocks {
+            let Some(Ok(sum)) = self.blob.sum(*block).map(|sum| sum.try_into()) else { return false };
+            register = shifted(register) ^ !u32::from_le_bytes(sum);
+        }
+        crc32(&self.sum[..length], &mut self.scratch) == !register
+    }
+
+    /// Adds a block that isn't in the buffer whole; tells how many were added.
+    fn add_block(&mut self, block: u64, place: usize) -> usize {
+        let block = read_block(&self.blob, block, &mut self.block);
+        add_blocks(block, place, &mut self.sum);
+        1
+    }
+
+    /// Whether blocks match their checksums, one by one.
+    fn match_each(&mut self, blocks: &[u64], offset: u64, buffer: &[u8]) -> Result<(), Damage> {
+        let end = offset + buffer.len() as u64;
+        for block in blocks {
             let start = block * BLOCK_BYTES;
             let stop = (start + BLOCK_BYTES).min(self.blob.size_bytes);
             let crc = if start >= offset && stop <= end {
                 crc32(&buffer[(start - offset) as usize..(stop - offset) as usize], &mut self.scratch)
             } else {
-                self.block.resize((stop - start) as usize, 0);
-                self.blob.read_unchecked(start, &mut self.block);
-                crc32(&self.block, &mut self.scratch)
+                crc32(read_block(&self.blob, *block, &mut self.block), &mut self.scratch)
             };
-            if self.blob.sum(block) != Some(&crc.to_le_bytes()) {
+            if self.blob.sum(*block) != Some(&crc.to_le_bytes()) {
                 return Err(Damage { offset_bytes: start, length_bytes: stop - start });
             }
-            self.verified[block as usize] = true;
+            self.verified[*block as usize] = true;
         }
         Ok(())
     }

@@ -340,6 +340,8 @@ impl Hidden {
         let number = graph.add_constant(&name, Arc::new(Tensor::from(number)));
         let mut value = graph.values[self.condition].clone();
         value.datum_type = DatumType::F32;
+        // A step makes it, also where the condition is an expression of weights.
+        value.is_weight = false;
         let mask = graph.add_value(value);
         let op = Op::Select(Select { element_bytes: size_of::<f32>() });
         let inputs = vec![self.condition, zero, number];

@@ -9,8 +9,10 @@ use crate::error::tract;
 use crate::ops::quantize::Grid;
 use crate::ops::quantize8::{Centre, Uncentre};
 use crate::ops::{self, Op};
+use std::collections::BTreeMap;
 use tract_onnx::prelude::{DatumType, IntoArcTensor, IntoTValue, TVec};
 use tract_onnx::tract_core::internal::{InletId, OutletId, TypedFact, TypedModel, TypedNode};
+use tract_onnx::tract_core::model::order::eval_order_for_nodes;
 use tract_onnx::tract_core::ops::array::{
     CumSum, Gather, GatherNd, MultiBroadcastTo, Range, Slice, StridedSlice, TypedConcat,
 };
@@ -33,9 +35,12 @@ pub(crate) fn import(model: &TypedModel, inputs: usize) -> Result<Graph, EngineE
     const PLACE: &str = "reading the typed graph";
     let mut graph = Graph::default();
     let mut values: Vec<Vec<ValueId>> = vec![Vec::new(); model.nodes.len()];
-    for id in tract(PLACE, model.eval_order())? {
+    let input_of: BTreeMap<usize, usize> = model.inputs.iter().map(|outlet| outlet.node).zip(0..).collect();
+    // Those of the inputs that outputs need, as they come, and the others.
+    let targets: Vec<usize> = model.outputs.iter().map(|outlet| outlet.node).chain(input_of.keys().copied()).collect();
+    for id in tract(PLACE, eval_order_for_nodes(model.nodes(), &[], &targets, &[]))? {
         let node = model.node(id);
-        if let Some(input) = model.inputs.iter().position(|outlet| outlet.node == id) {
+        if let Some(&input) = input_of.get(&id) {
             let source = if input < inputs { Source::Input(input) } else { Source::Stored(input - inputs) };
             values[id] = vec![add(&mut graph, &node.name, &node.outputs[0].fact, source)];
             continue;

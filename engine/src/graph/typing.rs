@@ -1,7 +1,8 @@
 //! tract's typing of a graph, once.
 //!
 //! `InferenceModel::into_typed` finds types and shapes, lets operators rewrite the graph (none of this release does) and
-//! finds them again; without the rest the cost is half.
+//! finds them again; without the rest the cost is half. And tract looks for each node of a graph among its inputs, of which
+//! here every weight is one: it is not told of them.
 
 use std::collections::HashMap;
 use tract_onnx::prelude::{InferenceModelExt, SpecialOps, TVec, TractError, TractResult};
@@ -13,8 +14,20 @@ use tract_onnx::tract_hir::ops::source::Source;
 
 /// Types a parsed model.
 pub(super) fn into_typed(mut model: InferenceModel) -> TractResult<TypedModel> {
+    let inputs = std::mem::take(&mut model.inputs);
     model.analyse(false)?;
-    ToTyped.translate_model(&model)
+    let (mut typed, mut mapping) = ToTyped.translate_model_with_mappings(&model)?;
+    for input in &inputs {
+        // One that no output needs was not met.
+        if !mapping.contains_key(input) {
+            let outlets = ToTyped.translate_node(&model, model.node(input.node), &mut typed, &mapping)?;
+            mapping.extend(outlets.first().map(|outlet| (*input, *outlet)));
+        }
+    }
+    let lost = || TractError::msg("an input was not translated");
+    typed.inputs =
+        inputs.iter().map(|input| mapping.get(input).copied().ok_or_else(lost)).collect::<TractResult<_>>()?;
+    Ok(typed)
 }
 
 #[derive(Debug)]

@@ -29,7 +29,7 @@ impl Packed {
     pub fn matrix(rows: usize, columns: usize, is_transposed: bool) -> Packed {
         match is_transposed {
             true => Packed::Columns(PackedMatrix::to_fill(columns, rows)),
-            false => Packed::Rows(PackedMatrix::zeros(rows, columns)),
+            false => Packed::Rows(PackedMatrix::to_fill(rows, columns)),
         }
     }
 }

@@ -61,6 +61,11 @@ impl Walk {
         self.tensors.iter().fold(0, |sum, tensor| sum.saturating_add(tensor.bytes))
     }
 
+    /// Bytes of what is kept to be decoded.
+    pub fn kept_bytes(&self) -> u64 {
+        (self.model.len() + self.graph.len()) as u64
+    }
+
     /// Passes one field. True when the file is at its end.
     pub fn step(&mut self, files: &dyn ModelFiles) -> Result<bool, EngineError> {
         let source = files.onnx();

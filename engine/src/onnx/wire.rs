@@ -171,9 +171,10 @@ impl<'a> Wire<'a> {
         let mut offset = range.offset;
         while offset < range.end() {
             let piece = (range.end() - offset).min(READ_BYTES_MAX as u64) as usize;
-            let start = to.len();
-            to.resize(start + piece, 0);
-            self.read_at(offset, &mut to[start..])?;
+            // Not resized and then read into: where code is made small, resizing is a loop over bytes.
+            let mut bytes = vec![0; piece];
+            self.read_at(offset, &mut bytes)?;
+            to.append(&mut bytes);
             offset += piece as u64;
         }
         Ok(())

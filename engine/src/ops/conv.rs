@@ -9,6 +9,7 @@ use crate::graph::{Graph, Node, ValueId};
 use onnx_kernels::conv::{self, Filter};
 use onnx_kernels::depthwise::{self, DepthwiseFilter};
 use onnx_kernels::matrix::{Clamp, Epilogue, MatrixMut, MatrixRef};
+use onnx_kernels::winograd::{self, WinogradFilter};
 use std::ops::Range;
 use tract_onnx::tract_core::ops::cnn;
 
@@ -55,6 +56,26 @@ impl Conv {
         self.group > 1 && self.group == self.channels && self.group == self.output_channels
     }
 
+    /// Whether Winograd's algorithm is used: for 3x3 filters of stride 1, of enough channels that the transforms pay, on
+    /// images so large that few tiles reach beyond them. It depends on the graph alone, so that bits do too.
+    fn is_winograd(&self, graph: &Graph, node: &Node) -> bool {
+        const CHANNELS_MIN: usize = 16;
+        const SIDE_MIN: usize = 6;
+        let window = &self.window;
+        let fits = window.kernel == [3; 2] && window.strides == [1; 2] && window.dilations == [1; 2] && self.group == 1;
+        let sides = graph.values[node.outputs[0]].dims.get(1..3).unwrap_or_default();
+        let are_large = sides.len() == 2 && sides.iter().all(|side| side.known().is_some_and(|side| side >= SIDE_MIN));
+        fits && are_large && self.channels.min(self.output_channels) >= CHANNELS_MIN
+    }
+
+    /// Bytes that a filter takes beyond those of its weights.
+    pub fn extra_weight_bytes(&self, graph: &Graph, node: &Node) -> u64 {
+        match self.is_winograd(graph, node) {
+            true => 4 * (16 - 9) * self.channels as u64 * self.output_channels.next_multiple_of(4) as u64,
+            false => 0,
+        }
+    }
+
     /// One number for each output channel, if there is a bias.
     pub fn bias(&self, graph: &Graph, node: &Node, weights: &Weights<'_>) -> Result<Option<Vec<f32>>, EngineError> {
         match self.has_bias {
@@ -64,8 +85,8 @@ impl Conv {
     }
 
     /// See [`Op::streamed`].
-    pub fn streamed(&self, node: &Node) -> Option<(ValueId, Packed, usize, usize)> {
-        if self.is_depthwise() {
+    pub fn streamed(&self, graph: &Graph, node: &Node) -> Option<(ValueId, Packed, usize, usize)> {
+        if self.is_depthwise() || self.is_winograd(graph, node) {
             return None;
         }
         let (kernel, outputs) = (self.window.kernel, self.output_channels);
@@ -93,6 +114,8 @@ impl Conv {
         }
         let body = if self.is_depthwise() {
             Body::Depthwise(DepthwiseFilter::from_oihw(&values, kernel, channels))
+        } else if self.is_winograd(graph, node) {
+            Body::Winograd(WinogradFilter::from_oihw(&values, channels, output_channels))
         } else {
             Body::Dense(Filter::from_oihw(&values, kernel, channels, output_channels, group))
         };
@@ -111,25 +134,37 @@ enum Body {
     Dense(Filter),
     /// As many groups as channels in and out.
     Depthwise(DepthwiseFilter),
+    Winograd(WinogradFilter),
 }
 
-/// A row of output pixels, of one image, is a unit.
+impl PackedConv {
+    /// Rows of output pixels of one image that are a unit: for Winograd's algorithm as many as a tile has, so that none is
+    /// computed twice.
+    fn rows_per_unit(&self) -> usize {
+        if matches!(self.body, Body::Winograd(_)) { 2 } else { 1 }
+    }
+}
+
 impl Operator for PackedConv {
     fn name(&self) -> &'static str {
         "Conv"
     }
 
     fn units(&self, shapes: &Shapes) -> usize {
-        shapes.output[0] * self.conv.window.of_shapes(shapes).output[0]
+        shapes.output[0] * self.conv.window.of_shapes(shapes).output[0].div_ceil(self.rows_per_unit())
     }
 
     fn instructions(&self, shapes: &Shapes, units: Range<usize>) -> u64 {
         let window = self.conv.window.of_shapes(shapes);
-        let pixels = units.len() * window.output[1];
+        let pixels = units.len() * self.rows_per_unit() * window.output[1];
         CALL_INSTRUCTIONS
             + match &self.body {
                 Body::Dense(filter) => conv::estimate_instructions(&window, filter, pixels),
                 Body::Depthwise(filter) => depthwise::estimate_instructions(&window, filter, pixels),
+                Body::Winograd(filter) => {
+                    let added = if self.conv.has_residual { 12 * pixels * self.conv.output_channels } else { 0 };
+                    winograd::estimate_instructions(&window, filter, pixels) + added as u64
+                }
             }
     }
 
@@ -144,6 +179,7 @@ impl Operator for PackedConv {
         4 * match &self.body {
             Body::Dense(filter) => conv::scratch_len(&window, filter),
             Body::Depthwise(filter) => depthwise::scratch_len(&window, filter),
+            Body::Winograd(filter) => winograd::scratch_len(&window, filter),
         }
     }
 
@@ -151,6 +187,7 @@ impl Operator for PackedConv {
         let weights = match &self.body {
             Body::Dense(filter) => filter.bytes(),
             Body::Depthwise(filter) => filter.bytes(),
+            Body::Winograd(filter) => filter.bytes(),
         };
         weights + self.bias.as_ref().map_or(0, |bias| bias.len() * 4)
     }
@@ -162,12 +199,15 @@ impl Operator for PackedConv {
         let (input, residual) = (call.f32(0), self.conv.has_residual.then(|| call.f32(1)));
         let output: &mut [f32] = bytemuck::cast_slice_mut(call.output);
         let scratch: &mut [f32] = bytemuck::cast_slice_mut(call.scratch);
-        let mut row = call.units.start;
-        while row < call.units.end {
+        let per_unit = self.rows_per_unit();
+        let per_image = window.output[0].div_ceil(per_unit);
+        let mut unit = call.units.start;
+        while unit < call.units.end {
             // Rows of one image at a time.
-            let (image, first) = (row / window.output[0], row % window.output[0]);
-            let rows = (window.output[0] - first).min(call.units.end - row);
-            let pixels = first * window.output[1]..(first + rows) * window.output[1];
+            let (image, first) = (unit / per_image, unit % per_image);
+            let units = (per_image - first).min(call.units.end - unit);
+            let rows = first * per_unit..((first + units) * per_unit).min(window.output[0]);
+            let pixels = rows.start * window.output[1]..rows.end * window.output[1];
             let out = image * out_pixels * output_channels..(image + 1) * out_pixels * output_channels;
             let residual = residual.map(|values| MatrixRef::new(&values[out.clone()], out_pixels, output_channels));
             let epilogue = Epilogue { bias: self.bias.as_deref(), residual, clamp: self.conv.clamp };
@@ -178,8 +218,11 @@ impl Operator for PackedConv {
                 Body::Depthwise(filter) => {
                     depthwise::depthwise(input, &window, filter, &epilogue, pixels, &mut output, scratch);
                 }
+                Body::Winograd(filter) => {
+                    winograd::conv2d(input, &window, filter, &epilogue, pixels, &mut output, scratch);
+                }
             }
-            row += rows;
+            unit += units;
         }
         Ok(())
     }

@@ -211,7 +211,7 @@ impl Op {
     /// of the tensor are a row of it. `None` when the operator has none, or none of a known shape.
     pub fn streamed(&self, graph: &Graph, node: &Node) -> Option<(ValueId, Packed, usize, usize)> {
         match self {
-            Op::Conv(conv) => conv.streamed(node),
+            Op::Conv(conv) => conv.streamed(graph, node),
             Op::MatMul(matmul) => matmul.streamed(graph, node),
             Op::Gather(gather) => gather.streamed(graph, node),
             _ => None,

@@ -46,6 +46,8 @@ impl QConv {
         let unsigned = quantized.datum_type() == DatumType::U8;
         let bytes = quantized.as_bytes();
         let scales = weights.f32(graph, self.weights.scale)?;
+        // Taken once: looking into a tensor costs a hundred instructions.
+        let scales: &[f32] = &scales;
         let n = self.output_channels;
         let kernel = self.window.as_ref().map_or([1, 1], |window| window.kernel);
         let k = self.channels / self.group * kernel[0] * kernel[1];
@@ -133,7 +135,7 @@ fn stored_steps(
         return Ok(None);
     }
     let (steps, scales) = (weights.tensor(graph, steps)?, weights.f32(graph, scale)?);
-    let steps: &[i32] = bytemuck::cast_slice(steps.as_bytes());
+    let (steps, scales): (&[i32], &[f32]) = (bytemuck::cast_slice(steps.as_bytes()), &scales);
     let scale_of = |channel: usize| if scales.len() == 1 { Some(&scales[0]) } else { scales.get(channel) };
     let agrees = (0..steps.len()).all(|channel| scale_of(channel) == Some(&unit(channel)));
     Ok(agrees.then(|| steps.to_vec()))
@@ -196,7 +198,8 @@ impl Operator for PackedQConv {
 
     fn instructions(&self, shapes: &Shapes, units: Range<usize>) -> u64 {
         let window = self.window(shapes);
-        let rows = units.len() * self.rows_per_unit();
+        // The last unit of a product has the rows that are left.
+        let rows = (units.len() * self.rows_per_unit()).min(self.images(shapes) * window.output[0]);
         let (pixels, n) = (rows * window.output[1], self.conv.output_channels);
         CALL_INSTRUCTIONS
             + match &self.body {

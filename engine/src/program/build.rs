@@ -3,7 +3,7 @@
 use super::stream::{Buffer, Stream};
 use super::{Home, Program, Slot, SlotId, Step, Work};
 use crate::graph::weights::{Packed, Weights, stored_tensors};
-use crate::graph::{Graph, Source, ValueId};
+use crate::graph::{Graph, Node, Source, ValueId};
 use crate::onnx::StoredTensor;
 use crate::ops::Op;
 use crate::{EngineError, ModelFiles};
@@ -55,6 +55,15 @@ impl Build {
     /// Steps made and to make, the outputs counted as one.
     pub fn progress(&self) -> (usize, usize) {
         (self.next, self.graph.nodes.len() + 1)
+    }
+
+    /// Bytes that weights will take beyond those of the stored tensors.
+    pub fn extra_weight_bytes(&self) -> u64 {
+        let extra = |node: &Node| match &node.op {
+            Op::Conv(conv) => conv.extra_weight_bytes(&self.graph, node),
+            _ => 0,
+        };
+        self.graph.nodes.iter().flatten().map(extra).fold(0, u64::saturating_add)
     }
 
     /// Reads and packs a piece of the next step's weight, where that can be packed while it is read. True when there is

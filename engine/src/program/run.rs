@@ -480,6 +480,10 @@ pub(super) fn needed_steps(program: &Program, outputs: &[usize]) -> Vec<usize> {
 /// Sizes that are symbolic in tract, with the values of the symbols, as int64.
 fn numbers(sizes: &TractTensor, symbols: &SymbolValues) -> TractResult<TractTensor> {
     let mut values = TractTensor::zero_dt(DatumType::I64, sizes.shape())?;
+    // Nothing lies anywhere, also where no number could.
+    if sizes.shape().contains(&0) {
+        return Ok(values);
+    }
     let from = sizes.try_as_plain_ram()?;
     let to: &mut [i64] = bytemuck::cast_slice_mut(values.as_bytes_mut());
     for (to, size) in to.iter_mut().zip(from.as_slice::<TDim>()?) {

@@ -7,8 +7,9 @@ use crate::{ElementType, EngineError, ModelFiles, READ_BYTES_MAX};
 use half::f16;
 use onnx_kernels::matrix::MatrixRef;
 
-/// Bytes read at once, rounded to whole rows: few enough that the piece's pages cost little, enough for whole panels.
-const PIECE_BYTES: usize = 1 << 18;
+/// Bytes read at once, rounded to whole rows: few enough that the piece's pages cost little, enough for whole panels and
+/// for many blocks of a file whose checksums are looked at together.
+const PIECE_BYTES: usize = READ_BYTES_MAX;
 
 /// Rows of a piece are a multiple of this where there are as many: the columns of a panel.
 const ROWS: usize = 32;
@@ -63,7 +64,9 @@ impl Stream {
         };
         let length = rows * row_bytes;
         if buffer.bytes.len() < length {
-            buffer.bytes = vec![0; length.max(PIECE_BYTES)];
+            // The old one's place is free for weights before the new one is there.
+            buffer.bytes = Vec::new();
+            buffer.bytes = vec![0; length.next_power_of_two()];
         }
         let from = stored.range.offset + (self.done * row_bytes) as u64;
         for (index, piece) in buffer.bytes[..length].chunks_mut(READ_BYTES_MAX).enumerate() {

@@ -34,6 +34,21 @@ const ZERO_POINT_BYTES: usize = 2 * COLUMN_GROUP;
 /// Totals of up to [`ROWS`] rows and [`COLUMNS`] columns, in the order `[group of columns][row][column]`.
 struct Totals([MaybeUninit<f32>; ROWS * COLUMNS]);
 
+impl Totals {
+    /// Sets the first vectors to 0. Not by `fill`, which the compiler makes a `memory.fill`, four times as dear.
+    fn clear(&mut self, vectors: usize) {
+        #[repr(align(16))]
+        struct Aligned(#[expect(dead_code, reason = "read as a vector")] [f32; 4]);
+        static ZEROS: Aligned = Aligned([0.0; 4]);
+        // SAFETY: a vector is 16 bytes; it is read so that the compiler does not know what it is.
+        let zeros = unsafe { (&raw const ZEROS).cast::<v128>().read_volatile() };
+        for vector in self.0.as_chunks_mut::<4>().0.iter_mut().take(vectors) {
+            // SAFETY: `vector` is 16 bytes, and any bytes are a value of it.
+            unsafe { v128_store(vector.as_mut_ptr().cast(), zeros) }
+        }
+    }
+}
+
 /// What a kernel reads and writes besides the activations; the pointers are those of the first group.
 #[derive(Clone, Copy)]
 struct Operands {
@@ -47,18 +62,6 @@ struct Operands {
     zero_points: *const i8,
     totals: *mut f32,
     groups: usize,
-    /// Whether totals start with 0 instead of what is in memory.
-    first: bool,
-}
-
-/// What a total starts with.
-///
-/// # Safety
-/// Unless FIRST, four totals are readable.
-#[inline(always)]
-unsafe fn start<const FIRST: bool>(totals: *const f32) -> v128 {
-    // SAFETY: as promised by the caller.
-    if FIRST { f32x4_splat(0.0) } else { unsafe { v128_load(totals.cast()) } }
 }
 
 #[inline(always)]
@@ -70,13 +73,9 @@ fn add_block(total: v128, sum: v128, scales: v128) -> v128 {
 ///
 /// # Safety
 /// MR rows of `32 * BLOCKS` values, `stride` apart, are readable at `a`; BLOCKS blocks of weights and scales of each of the
-/// `groups` > 0 groups are readable, `4 * MR` totals of each writable and, unless FIRST, readable.
+/// `groups` > 0 groups are readable, `4 * MR` totals of each readable and writable.
 #[inline(never)]
-unsafe fn int8_rows<const MR: usize, const BLOCKS: usize, const FIRST: bool>(
-    a: *const i16,
-    stride: usize,
-    operands: &Operands,
-) {
+unsafe fn int8_rows<const MR: usize, const BLOCKS: usize>(a: *const i16, stride: usize, operands: &Operands) {
     let Operands { weights, weights_step, scales, scales_step, totals, groups, .. } = *operands;
     // SAFETY: all offsets are within what the caller promises.
     unsafe {
@@ -102,7 +101,7 @@ unsafe fn int8_rows<const MR: usize, const BLOCKS: usize, const FIRST: bool>(
             let mut scales = [f32x4_splat(0.0); BLOCKS];
             unroll!(R in 8 {
                 if R < MR {
-                    let mut total = start::<FIRST>(c.add(4 * R));
+                    let mut total = v128_load(c.add(4 * R).cast());
                     unroll!(B in 2 {
                         if B < BLOCKS {
                             let mut sum = i32x4_splat(0);
@@ -154,7 +153,7 @@ macro_rules! all_groups {
 /// # Safety
 /// As for [`int8_rows`] with MR = 1; the blocks of a group follow those of the one before.
 #[inline(never)]
-unsafe fn int8_row<const BLOCKS: usize, const FIRST: bool>(a: *const i16, operands: &Operands) {
+unsafe fn int8_row<const BLOCKS: usize>(a: *const i16, operands: &Operands) {
     let Operands { weights, scales, totals, groups, .. } = *operands;
     // SAFETY: all offsets are within what the caller promises.
     unsafe {
@@ -172,7 +171,7 @@ unsafe fn int8_row<const BLOCKS: usize, const FIRST: bool>(a: *const i16, operan
         let end = c.add(groups * COLUMN_GROUP);
         macro_rules! group {
             ($number:literal) => {{
-                let mut total = start::<FIRST>(c.add(4 * $number));
+                let mut total = v128_load(c.add(4 * $number).cast());
                 unroll!(B in 4 {
                     if B < BLOCKS {
                         let mut sum = i32x4_splat(0);
@@ -232,9 +231,9 @@ impl Prepared {
 ///
 /// # Safety
 /// MR rows of BLOCKS prepared blocks, `stride` apart, are readable at `a`; BLOCKS blocks of weights and scales (and zero
-/// points) of each of the `groups` > 0 groups are readable, `4 * MR` totals of each writable and, unless FIRST, readable.
+/// points) of each of the `groups` > 0 groups are readable, `4 * MR` totals of each readable and writable.
 #[inline(never)]
-unsafe fn int4_rows<const MR: usize, const BLOCKS: usize, const FIRST: bool, const ZERO: bool>(
+unsafe fn int4_rows<const MR: usize, const BLOCKS: usize, const ZERO: bool>(
     a: *const i16,
     stride: usize,
     operands: &Operands,
@@ -265,7 +264,7 @@ unsafe fn int4_rows<const MR: usize, const BLOCKS: usize, const FIRST: bool, con
             let mut zeros = [i32x4_splat(0); BLOCKS];
             unroll!(R in 8 {
                 if R < MR {
-                    let mut total = start::<FIRST>(c.add(4 * R));
+                    let mut total = v128_load(c.add(4 * R).cast());
                     unroll!(B in 2 {
                         if B < BLOCKS {
                             let mut sum = values[R][B].start;
@@ -310,7 +309,7 @@ unsafe fn int4_rows<const MR: usize, const BLOCKS: usize, const FIRST: bool, con
 /// # Safety
 /// As for [`int4_rows`] with MR = 1; the blocks of a group follow those of the one before.
 #[inline(never)]
-unsafe fn int4_row<const BLOCKS: usize, const FIRST: bool, const ZERO: bool>(a: *const i16, operands: &Operands) {
+unsafe fn int4_row<const BLOCKS: usize, const ZERO: bool>(a: *const i16, operands: &Operands) {
     let Operands { weights, scales, zero_points, totals, groups, .. } = *operands;
     // SAFETY: all offsets are within what the caller promises.
     unsafe {
@@ -327,7 +326,7 @@ unsafe fn int4_row<const BLOCKS: usize, const FIRST: bool, const ZERO: bool>(a: 
         let end = c.add(groups * COLUMN_GROUP);
         macro_rules! group {
             ($number:literal) => {{
-                let mut total = start::<FIRST>(c.add(4 * $number));
+                let mut total = v128_load(c.add(4 * $number).cast());
                 unroll!(B in 4 {
                     if B < BLOCKS {
                         let mut sum = values[B].start;
@@ -369,22 +368,16 @@ unsafe fn int8_blocks<const MR: usize>(blocks: usize, a: *const i16, stride: usi
     // SAFETY: as promised by the caller; blocks 2 and 3 are behind blocks 0 and 1 of the same group.
     unsafe {
         if MR == 1 {
-            return match (blocks, operands.first) {
-                (1, true) => int8_row::<1, true>(a, &operands),
-                (1, false) => int8_row::<1, false>(a, &operands),
-                (2, true) => int8_row::<2, true>(a, &operands),
-                (2, false) => int8_row::<2, false>(a, &operands),
-                (3, true) => int8_row::<3, true>(a, &operands),
-                (3, false) => int8_row::<3, false>(a, &operands),
-                (_, true) => int8_row::<4, true>(a, &operands),
-                (_, false) => int8_row::<4, false>(a, &operands),
+            return match blocks {
+                1 => int8_row::<1>(a, &operands),
+                2 => int8_row::<2>(a, &operands),
+                3 => int8_row::<3>(a, &operands),
+                _ => int8_row::<4>(a, &operands),
             };
         }
-        match (blocks, operands.first) {
-            (1, true) => int8_rows::<MR, 1, true>(a, stride, &operands),
-            (1, false) => int8_rows::<MR, 1, false>(a, stride, &operands),
-            (_, true) => int8_rows::<MR, 2, true>(a, stride, &operands),
-            (_, false) => int8_rows::<MR, 2, false>(a, stride, &operands),
+        match blocks {
+            1 => int8_rows::<MR, 1>(a, stride, &operands),
+            _ => int8_rows::<MR, 2>(a, stride, &operands),
         }
         let operands = Operands {
             weights: operands.weights.wrapping_add(2 * INT8_BYTES),
@@ -394,8 +387,8 @@ unsafe fn int8_blocks<const MR: usize>(blocks: usize, a: *const i16, stride: usi
         let a = a.wrapping_add(2 * BLOCK);
         match blocks {
             0..=2 => {}
-            3 => int8_rows::<MR, 1, false>(a, stride, &operands),
-            _ => int8_rows::<MR, 2, false>(a, stride, &operands),
+            3 => int8_rows::<MR, 1>(a, stride, &operands),
+            _ => int8_rows::<MR, 2>(a, stride, &operands),
         }
     }
 }
@@ -413,22 +406,16 @@ unsafe fn int4_blocks<const MR: usize, const ZERO: bool>(
     // SAFETY: as promised by the caller; blocks 2 and 3 are behind blocks 0 and 1 of the same group.
     unsafe {
         if MR == 1 {
-            return match (blocks, operands.first) {
-                (1, true) => int4_row::<1, true, ZERO>(a, &operands),
-                (1, false) => int4_row::<1, false, ZERO>(a, &operands),
-                (2, true) => int4_row::<2, true, ZERO>(a, &operands),
-                (2, false) => int4_row::<2, false, ZERO>(a, &operands),
-                (3, true) => int4_row::<3, true, ZERO>(a, &operands),
-                (3, false) => int4_row::<3, false, ZERO>(a, &operands),
-                (_, true) => int4_row::<4, true, ZERO>(a, &operands),
-                (_, false) => int4_row::<4, false, ZERO>(a, &operands),
+            return match blocks {
+                1 => int4_row::<1, ZERO>(a, &operands),
+                2 => int4_row::<2, ZERO>(a, &operands),
+                3 => int4_row::<3, ZERO>(a, &operands),
+                _ => int4_row::<4, ZERO>(a, &operands),
             };
         }
-        match (blocks, operands.first) {
-            (1, true) => int4_rows::<MR, 1, true, ZERO>(a, stride, &operands),
-            (1, false) => int4_rows::<MR, 1, false, ZERO>(a, stride, &operands),
-            (_, true) => int4_rows::<MR, 2, true, ZERO>(a, stride, &operands),
-            (_, false) => int4_rows::<MR, 2, false, ZERO>(a, stride, &operands),
+        match blocks {
+            1 => int4_rows::<MR, 1, ZERO>(a, stride, &operands),
+            _ => int4_rows::<MR, 2, ZERO>(a, stride, &operands),
         }
         let operands = Operands {
             weights: operands.weights.wrapping_add(2 * INT4_BYTES),
@@ -439,8 +426,8 @@ unsafe fn int4_blocks<const MR: usize, const ZERO: bool>(
         let a = a.wrapping_add(2 * INT4_PREPARED_BLOCK);
         match blocks {
             0..=2 => {}
-            3 => int4_rows::<MR, 1, false, ZERO>(a, stride, &operands),
-            _ => int4_rows::<MR, 2, false, ZERO>(a, stride, &operands),
+            3 => int4_rows::<MR, 1, ZERO>(a, stride, &operands),
+            _ => int4_rows::<MR, 2, ZERO>(a, stride, &operands),
         }
     }
 }
@@ -468,9 +455,8 @@ fn product(
         while first_row < tile.rows.end {
             let left = tile.rows.end - first_row;
             let rows = [8, 4, 2, 1].into_iter().find(|rows| *rows <= left).unwrap_or(1);
-            if blocks == 0 {
-                totals.0.fill(MaybeUninit::new(0.0));
-            }
+            // Kernels only add: half as many of them as with others that begin.
+            totals.clear(rows * groups.len());
             for first_block in (0..blocks).step_by(PER_OUTER) {
                 let number = block_number(k, n, first_block, groups.start);
                 let count = (blocks - first_block).min(PER_OUTER);
@@ -482,7 +468,6 @@ fn product(
                     zero_points: std::ptr::null(),
                     totals: totals.0.as_mut_ptr().cast(),
                     groups: groups.len(),
-                    first: first_block == 0,
                 };
                 let start = first_row * activations.stride + first_block * block_values;
                 add(rows, count, number, activations.values[start..].as_ptr(), operands);

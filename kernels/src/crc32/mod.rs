@@ -83,6 +83,70 @@ fn fold_with<'a>(
     Folded { register: 0, bytes: left }
 }
 
+/// Bytes of the blocks that [`add_blocks`] takes.
+pub const BLOCK_BYTES: usize = 1 << 16;
+/// Blocks that are added in one pass.
+const BLOCKS_PER_PASS: usize = 4;
+
+/// Bytes of the sum of `blocks` blocks, each shifted by a word more than the one before.
+pub fn sum_bytes(blocks: usize) -> usize {
+    BLOCK_BYTES + blocks.saturating_sub(1) * WORD_BYTES
+}
+
+/// Adds (xor) blocks to `sum`, the first from its word `first` on and each following one from a word later, their first
+/// four bytes inverted unless they are the sum's first: what [`fold`] does with the first bytes of a message.
+///
+/// With the registers of the blocks' CRCs, shifted as they are, the CRC of the sum tells whether all blocks are whole at a
+/// third of what each alone costs. Damage to one block is always told if its own CRC would tell; damage to several goes
+/// unseen once in 2^32 times, or where it differs by exactly a word's shift.
+///
+/// # Panics
+/// When `blocks` is not of whole blocks or `sum` is shorter than [`sum_bytes`].
+pub fn add_blocks(blocks: &[u8], first: usize, sum: &mut [u8]) {
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    add_blocks_with(blocks, first, sum, simd128::add_four);
+    #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+    add_blocks_portable(blocks, first, sum)
+}
+
+/// [`add_blocks`] by the portable body, for the oracle.
+pub(crate) fn add_blocks_portable(blocks: &[u8], first: usize, sum: &mut [u8]) {
+    add_blocks_with(blocks, first, sum, portable::add_four);
+}
+
+/// To each word of `sum` from the fourth on to the first block's last: the word at its place in the first of four blocks,
+/// the word before that in the second, and so on.
+type AddFour = fn(blocks: &[u8], sum: &mut [u8]);
+
+fn add_blocks_with(blocks: &[u8], first: usize, sum: &mut [u8], add_four: AddFour) {
+    assert!(blocks.len().is_multiple_of(BLOCK_BYTES), "{} bytes are no whole blocks", blocks.len());
+    let mut place = first;
+    for pass in blocks.chunks(BLOCKS_PER_PASS * BLOCK_BYTES) {
+        let count = pass.len() / BLOCK_BYTES;
+        let to = &mut sum[place * WORD_BYTES..][..sum_bytes(count)];
+        let is_full = count == BLOCKS_PER_PASS;
+        if is_full {
+            add_four(pass, to);
+        }
+        for (index, block) in pass.chunks_exact(BLOCK_BYTES).enumerate() {
+            let start = index * WORD_BYTES;
+            // Of a full pass there are still the words that not all four blocks have.
+            let head = if is_full { (BLOCKS_PER_PASS - 1 - index) * WORD_BYTES } else { 0 };
+            let tail = if is_full { BLOCK_BYTES - start } else { 0 };
+            xor(&mut to[start..], &block[..head]);
+            xor(&mut to[start + tail..], &block[tail..]);
+            if place + index > 0 {
+                to[start..start + 4].iter_mut().for_each(|byte| *byte = !*byte);
+            }
+        }
+        place += count;
+    }
+}
+
+fn xor(to: &mut [u8], from: &[u8]) {
+    to.iter_mut().zip(from).for_each(|(byte, from)| *byte ^= from);
+}
+
 /// Adds the last words of those that are dropped, `done`, to the first of those that are `left`.
 fn add_last(done: &[u8], left: &mut [u8], taps: &[usize]) {
     for tap in taps {

@@ -17,10 +17,10 @@ impl DepthwiseFilter {
         let taps = kernel[0] * kernel[1];
         assert_eq!(weights.len(), channels * taps, "weights of a depthwise filter");
         let mut data = vec![0.0; channels * taps];
-        if taps > 0 {
-            for (channel, weights) in weights.chunks_exact(taps).enumerate() {
-                for (place, weight) in data[channel..].iter_mut().step_by(channels).zip(weights) {
-                    *place = *weight;
+        if taps > 0 && channels > 0 {
+            for (tap, row) in data.chunks_exact_mut(channels).enumerate() {
+                for (place, weights) in row.iter_mut().zip(weights.chunks_exact(taps)) {
+                    *place = weights[tap];
                 }
             }
         }

@@ -1,7 +1,8 @@
 //! The copies that packing is made of, with 128-bit SIMD.
 //!
-//! A vector of a column-wise source is put together by four lane loads, 2.5 instructions a value; transposing blocks of
-//! four by four by shuffles would take 3.75. As in [`super::simd128`]'s blocks, steps are read from memory in every round
+//! A vector of a column-wise source is put together by four lane loads, 4 instructions a value: the compiler adds their
+//! offsets to the pointers, without which it would be 2.5. Transposing blocks of four by four by shuffles would take 3.75 at
+//! least. As in [`super::simd128`]'s blocks, steps are read from memory in every round
 //! so that loads keep their offsets from one pointer; and the functions are not inlined, because where the compiler sees
 //! that source and destination are apart it makes a loop a `memory.copy`, a hundred instructions at least.
 
@@ -14,7 +15,7 @@ use std::mem::MaybeUninit;
 const UNROLLED: usize = 16;
 
 /// Copies of every row of `source` the `vectors` vectors from `column` on, one behind the other.
-pub(super) fn rows(source: MatrixRef<'_>, column: usize, vectors: usize, packed: &mut [f32]) {
+pub(super) fn rows(source: MatrixRef<'_>, column: usize, vectors: usize, packed: &mut [MaybeUninit<f32>]) {
     if source.rows == 0 {
         return;
     }
@@ -29,7 +30,7 @@ pub(super) fn rows(source: MatrixRef<'_>, column: usize, vectors: usize, packed:
     };
     let steps = Steps { from: source.stride * size_of::<f32>(), to: vectors * LANES * size_of::<f32>() };
     // SAFETY: every row of `source` has the columns, and `packed` a place for each.
-    unsafe { copy(source.data.as_ptr().wrapping_add(column), packed.as_mut_ptr(), source.rows, &steps) };
+    unsafe { copy(source.data.as_ptr().wrapping_add(column), packed.as_mut_ptr().cast(), source.rows, &steps) };
 }
 
 /// Bytes from one round to the next.

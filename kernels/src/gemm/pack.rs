@@ -46,6 +46,28 @@ pub(crate) fn panels(k: usize, n: usize) -> impl Iterator<Item = Panel> {
     of_whole_vectors.chain(partial)
 }
 
+/// The panels that have columns of `columns`, in the order of [`panels`]; those before are not gone through.
+fn panels_of(k: usize, n: usize, columns: std::ops::Range<usize>) -> impl Iterator<Item = Panel> {
+    // As many panels of 32 columns as are before the first column, but not those that the matrix ends with.
+    let skipped = columns.start.min(n / PANEL_COLUMNS * PANEL_COLUMNS) / PANEL_COLUMNS * PANEL_COLUMNS;
+    let left = panels(k, n - skipped).map(move |panel| Panel {
+        column: panel.column + skipped,
+        end: panel.end + skipped,
+        offset: panel.offset + k * skipped,
+        ..panel
+    });
+    // A last vector of what is left may begin among the columns that were skipped.
+    let begin = n.saturating_sub(LANES);
+    left.map(
+        move |panel| if panel.end == n && !n.is_multiple_of(LANES) { Panel { column: begin, ..panel } } else { panel },
+    )
+    .skip_while({
+        let start = columns.start;
+        move |panel| panel.end <= start
+    })
+    .take_while(move |panel| panel.column < columns.end)
+}
+
 /// Values that a packed matrix of `k` rows and `n` columns takes: `k` times `n` rounded up to a multiple of 4.
 ///
 /// # Panics
@@ -60,25 +82,27 @@ pub struct PackedMatrix {
     k: usize,
     n: usize,
     data: Vec<f32>,
+    /// Rows that are set while the matrix is filled row by row; 0 before and after.
+    rows_set: usize,
 }
 
 impl PackedMatrix {
     /// A matrix of `k` rows and `n` columns of zeros, to be filled piece by piece.
     pub fn zeros(k: usize, n: usize) -> PackedMatrix {
-        PackedMatrix { k, n, data: vec![0.0; packed_len(k, n)] }
+        PackedMatrix { k, n, data: vec![0.0; packed_len(k, n)], rows_set: 0 }
     }
 
-    /// A matrix to be filled column by column. Where whole panels come one after the other, memory is written once; else
-    /// it is zeroed first.
+    /// A matrix to be filled row by row or column by column. Where rows, or columns of whole panels, come one after the
+    /// other from the first on, memory is written once; else it is zeroed first.
     ///
     /// Until all columns are set it can't be read.
     pub fn to_fill(k: usize, n: usize) -> PackedMatrix {
-        PackedMatrix { k, n, data: Vec::with_capacity(packed_len(k, n)) }
+        PackedMatrix { k, n, data: Vec::with_capacity(packed_len(k, n)), rows_set: 0 }
     }
 
     /// Packs a matrix given row by row (ONNX MatMul's B: `[k, n]`).
     pub fn from_rows(source: MatrixRef<'_>) -> PackedMatrix {
-        let mut packed = PackedMatrix::zeros(source.rows, source.columns);
+        let mut packed = PackedMatrix::to_fill(source.rows, source.columns);
         packed.set_rows(0, source);
         packed
     }
@@ -96,8 +120,33 @@ impl PackedMatrix {
     /// # Panics
     /// When `source` has another number of columns or too many rows.
     pub fn set_rows(&mut self, first: usize, source: MatrixRef<'_>) {
-        self.data.resize(packed_len(self.k, self.n), 0.0);
-        pack_rows(&mut self.data, self.k, self.n, first, source);
+        let len = packed_len(self.k, self.n);
+        // A matrix of fewer columns than a vector has has padding.
+        let is_next = self.n >= LANES && self.data.is_empty() && self.data.capacity() >= len && first == self.rows_set;
+        if !is_next {
+            self.initialise();
+            return pack_rows(&mut self.data, self.k, self.n, first, source);
+        }
+        // SAFETY: the vector has room for `len` values, and a place that may be uninitialised can be any memory. Nothing
+        // but values is written to it.
+        let places = unsafe { std::slice::from_raw_parts_mut(self.data.as_mut_ptr().cast(), len) };
+        pack_rows_into(places, self.k, self.n, first, source);
+        self.rows_set += source.rows;
+        if self.rows_set == self.k {
+            self.rows_set = 0;
+            // SAFETY: all rows have been written, and with at least four columns there is no padding.
+            unsafe { self.data.set_len(len) };
+        }
+    }
+
+    /// Zeros what is not set yet.
+    fn initialise(&mut self) {
+        let len = packed_len(self.k, self.n);
+        if self.rows_set > 0 {
+            let rows = self.k - self.rows_set;
+            self.set_rows(self.rows_set, MatrixRef::new(&vec![0.0; rows * self.n], rows, self.n));
+        }
+        self.data.resize(len, 0.0);
     }
 
     /// Sets the columns from `first` on: row `j` of `source` is column `first + j` of the matrix.
@@ -114,6 +163,7 @@ impl PackedMatrix {
     pub(crate) fn set_columns_blocked(&mut self, first: usize, source: MatrixRef<'_>, block: usize) {
         let len = packed_len(self.k, self.n);
         let whole = whole_panels(self.k, self.n, first, first.saturating_add(source.rows));
+        let whole = whole.filter(|_| self.rows_set == 0);
         match whole.filter(|whole| whole.start == self.data.len() && self.data.capacity() >= len) {
             Some(whole) => {
                 // SAFETY: the vector has room for `len` values, and a place that may be uninitialised can be any memory.
@@ -124,7 +174,7 @@ impl PackedMatrix {
                 unsafe { self.data.set_len(whole.end) };
             }
             None => {
-                self.data.resize(len, 0.0);
+                self.initialise();
                 pack_columns_blocked(places(&mut self.data), self.k, self.n, first, source, block);
             }
         }
@@ -246,6 +296,11 @@ fn position(k: usize, n: usize, column: usize) -> (usize, usize) {
 /// # Panics
 /// When `source` has other columns than `n`, too many rows, or `packed` is shorter than [`packed_len`].
 pub fn pack_rows(packed: &mut [f32], k: usize, n: usize, first: usize, source: MatrixRef<'_>) {
+    pack_rows_into(places(packed), k, n, first, source);
+}
+
+/// See [`pack_rows`]. Writes nothing but values.
+fn pack_rows_into(packed: &mut [MaybeUninit<f32>], k: usize, n: usize, first: usize, source: MatrixRef<'_>) {
     assert_eq!(source.columns, n, "rows of {n} columns");
     assert!(first <= k && source.rows <= k - first, "rows {first} + {} of {k}", source.rows);
     let packed = &mut packed[..packed_len(k, n)];
@@ -259,7 +314,7 @@ pub fn pack_rows(packed: &mut [f32], k: usize, n: usize, first: usize, source: M
         }
         for row in 0..source.rows {
             let values = &source.row(row)[panel.column..][..count];
-            packed[panel.offset + (first + row) * width..][..count].copy_from_slice(values);
+            packed[panel.offset + (first + row) * width..][..count].write_copy_of_slice(values);
         }
     }
 }
@@ -276,7 +331,7 @@ pub fn pack_columns(packed: &mut [f32], k: usize, n: usize, first: usize, source
 
 /// Values as places for values.
 fn places(values: &mut [f32]) -> &mut [MaybeUninit<f32>] {
-    // SAFETY: both have the same layout. Only `pack_columns_blocked` gets it, which writes nothing but values.
+    // SAFETY: both have the same layout. Only functions that write nothing but values get it.
     unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), values.len()) }
 }
 
@@ -284,7 +339,7 @@ fn places(values: &mut [f32]) -> &mut [MaybeUninit<f32>] {
 /// well, or there are none.
 fn whole_panels(k: usize, n: usize, first: usize, end: usize) -> Option<std::ops::Range<usize>> {
     let mut whole: Option<std::ops::Range<usize>> = None;
-    for panel in panels(k, n).filter(|panel| panel.column < end && first < panel.end) {
+    for panel in panels_of(k, n, first..end) {
         let width = panel.vectors * LANES;
         if panel.column < first || panel.end > end || panel.end - panel.column != width {
             return None;
@@ -310,7 +365,7 @@ fn pack_columns_blocked(
     }
     assert!(first <= n && source.rows <= n - first, "columns {first} + {} of {n}", source.rows);
     let packed = &mut packed[..packed_len(k, n)];
-    for panel in panels(k, n) {
+    for panel in panels_of(k, n, first..first + source.rows) {
         let width = panel.vectors * LANES;
         for column in (panel.column..panel.column + width).step_by(LANES) {
             let set = column.max(first)..(column + LANES).min(first + source.rows).min(panel.end);

@@ -244,16 +244,27 @@ unsafe fn call_rows<const MR: usize>(
     groups: usize,
 ) {
     macro_rules! dispatch {
-        ($($ku:literal)*) => {
-            match (inner / 2, first) {
-                $(($ku, true) => rows::<MR, $ku, true> as Kernel, ($ku, false) => rows::<MR, $ku, false> as Kernel,)*
+        ($first:literal: $($ku:literal)*) => {
+            match inner / 2 {
+                $($ku => rows::<MR, $ku, $first> as Kernel,)*
                 _ => unreachable!("{inner} inner values"),
             }
         };
     }
-    let kernel = dispatch!(4 8 12 16 20 24 28 32);
-    // SAFETY: as promised by the caller.
-    unsafe { kernel(a, stride, b, step, c, groups) }
+    // Few rows, as at the end of a product, begin with kernels of their own only where sums are long.
+    let begins = first && (MR == ROWS || inner == INNER);
+    let kernel = match begins {
+        true if MR == ROWS => dispatch!(true: 4 8 12 16 20 24 28 32),
+        true => dispatch!(true: 32),
+        false => dispatch!(false: 4 8 12 16 20 24 28 32),
+    };
+    // SAFETY: as promised by the caller, who has room for the sums.
+    unsafe {
+        if first && !begins {
+            c.write_bytes(0, MR * COLUMN_GROUP * groups);
+        }
+        kernel(a, stride, b, step, c, groups)
+    }
 }
 
 /// Calls [`rows_requantised`] for `inner` values, a multiple of 8 and at most [`INNER`].
@@ -293,14 +304,21 @@ unsafe fn call_row(inner: usize, first: bool, a: *const i16, b: *const i8, c: *m
     macro_rules! dispatch {
         ($($ku:literal)*) => {
             match (inner / 2, first) {
-                $(($ku, true) => row::<$ku, true> as Kernel, ($ku, false) => row::<$ku, false> as Kernel,)*
+                (64, true) => row::<64, true> as Kernel,
+                $(($ku, _) => row::<$ku, false> as Kernel,)*
                 _ => unreachable!("{inner} inner values"),
             }
         };
     }
     let kernel = dispatch!(4 8 12 16 20 24 28 32 36 40 44 48 52 56 60 64);
-    // SAFETY: as promised by the caller.
-    unsafe { kernel(a, b, c, groups) }
+    // SAFETY: as promised by the caller, who has room for the sums.
+    unsafe {
+        // Short sums have no kernel that begins.
+        if first && inner < INNER_BLOCK {
+            c.write_bytes(0, COLUMN_GROUP * groups);
+        }
+        kernel(a, b, c, groups)
+    }
 }
 
 /// Sums of MR rows over the blocks `blocks`, for the groups `groups`; or, where `to` is given and MR is [`ROWS`], what they

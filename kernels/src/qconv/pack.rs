@@ -90,11 +90,16 @@ pub fn pack_depthwise(weights: &[i16], channels: usize, kernel: [usize; 2], pack
     for group in 0..channels.div_ceil(CHANNEL_GROUP) {
         let first = DepthwiseWeights::first_channel(channels, group);
         for lane in 0..CHANNEL_GROUP.min(channels) {
+            let weights = &weights[(first + lane) * kernel[0] * kernel[1]..][..kernel[0] * kernel[1]];
+            let next_column = DepthwiseWeights::index(kernel, group, lane, 0, (0, 1))
+                - DepthwiseWeights::index(kernel, group, lane, 0, (0, 0));
+            let mut taps = weights.iter();
             for row in 0..kernel[0] {
-                let weights = &weights[((first + lane) * kernel[0] + row) * kernel[1]..][..kernel[1]];
-                for (column, weight) in weights.iter().enumerate() {
-                    for start in 0..2 {
-                        packed[DepthwiseWeights::index(kernel, group, lane, start, (row, column))] = *weight;
+                let mut places = [0, 1].map(|start| DepthwiseWeights::index(kernel, group, lane, start, (row, 0)));
+                for weight in taps.by_ref().take(kernel[1]) {
+                    for place in &mut places {
+                        packed[*place] = *weight;
+                        *place += next_column;
                     }
                 }
             }

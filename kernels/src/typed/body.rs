@@ -4,12 +4,13 @@ use super::{Arithmetic, Comparison, Logic, MAX_RANK, View};
 use crate::copy::Element;
 
 /// Calls `row` with the place of each row of the output, and the operands' offsets there; then with what its last
-/// dimension has of elements, and the operands' strides along it.
+/// dimension has of elements, and the operands' strides along it. There is one body of it for all operators.
+#[inline(never)]
 fn rows<const N: usize>(
     shape: &[usize],
     strides: [[usize; MAX_RANK]; N],
     length: usize,
-    mut row: impl FnMut(usize, usize, [usize; N], [usize; N]),
+    row: &mut dyn FnMut(usize, usize, [usize; N], [usize; N]),
 ) {
     assert_eq!(shape.iter().product::<usize>(), length, "elements of {shape:?}");
     if length == 0 {
@@ -52,7 +53,7 @@ fn rows<const N: usize>(
 #[inline(always)]
 fn binary<T: Element, To>(shape: &[usize], a: View<T>, b: View<T>, output: &mut [To], function: impl Fn(T, T) -> To) {
     let length = output.len();
-    rows(shape, [a.strides, b.strides], length, |place, columns, [a_at, b_at], inner| {
+    rows(shape, [a.strides, b.strides], length, &mut |place, columns, [a_at, b_at], inner| {
         let output = &mut output[place..][..columns];
         match inner {
             [0, 0] => {
@@ -100,26 +101,26 @@ macro_rules! integers {
                     b: View<Self>,
                     output: &mut [Self],
                 ) {
-                    // The divisor 0 is taken out first, so that the division can't fail.
-                    match function {
-                        Arithmetic::Add => binary(shape, a, b, output, <$type>::wrapping_add),
-                        Arithmetic::Sub => binary(shape, a, b, output, <$type>::wrapping_sub),
-                        Arithmetic::Mul => binary(shape, a, b, output, <$type>::wrapping_mul),
+                    // The divisor 0 is taken out first, so that the division can't fail. Only the dearest operator has a
+                    // loop of its own: a call for each element is less code for the others.
+                    let function: fn(Self, Self) -> Self = match function {
                         Arithmetic::Div => {
-                            binary(shape, a, b, output, |a, b| if b == 0 { 0 } else { a.wrapping_div(b) });
+                            return binary(shape, a, b, output, |a, b| if b == 0 { 0 } else { a.wrapping_div(b) });
                         }
-                        Arithmetic::Mod => binary(shape, a, b, output, |a, b| {
+                        Arithmetic::Add => <$type>::wrapping_add,
+                        Arithmetic::Sub => <$type>::wrapping_sub,
+                        Arithmetic::Mul => <$type>::wrapping_mul,
+                        Arithmetic::Mod => |a, b| {
                             let rest = if b == 0 { 0 } else { a.wrapping_rem(b) };
                             #[allow(unused_comparisons)]
                             let other_sign = rest != 0 && (rest < 0) != (b < 0);
                             if other_sign { rest.wrapping_add(b) } else { rest }
-                        }),
-                        Arithmetic::Remainder => {
-                            binary(shape, a, b, output, |a, b| if b == 0 { 0 } else { a.wrapping_rem(b) });
-                        }
-                        Arithmetic::Min => binary(shape, a, b, output, Ord::min),
-                        Arithmetic::Max => binary(shape, a, b, output, Ord::max),
-                    }
+                        },
+                        Arithmetic::Remainder => |a, b| if b == 0 { 0 } else { a.wrapping_rem(b) },
+                        Arithmetic::Min => Ord::min,
+                        Arithmetic::Max => Ord::max,
+                    };
+                    binary(shape, a, b, output, function);
                 }
             }
         )*
@@ -143,20 +144,21 @@ fn minimum(a: f64, b: f64) -> f64 {
 
 impl Computable for f64 {
     fn arithmetic(function: Arithmetic, shape: &[usize], a: View<Self>, b: View<Self>, output: &mut [Self]) {
-        match function {
-            Arithmetic::Add => binary(shape, a, b, output, |a, b| a + b),
-            Arithmetic::Sub => binary(shape, a, b, output, |a, b| a - b),
-            Arithmetic::Mul => binary(shape, a, b, output, |a, b| a * b),
-            Arithmetic::Div => binary(shape, a, b, output, |a, b| a / b),
+        let function: fn(f64, f64) -> f64 = match function {
+            Arithmetic::Add => |a, b| a + b,
+            Arithmetic::Sub => |a, b| a - b,
+            Arithmetic::Mul => |a, b| a * b,
+            Arithmetic::Div => |a, b| a / b,
             // Exact, so that it does not matter whose function computes it.
-            Arithmetic::Remainder => binary(shape, a, b, output, |a, b| a % b),
-            Arithmetic::Mod => binary(shape, a, b, output, |a, b| {
+            Arithmetic::Remainder => |a, b| a % b,
+            Arithmetic::Mod => |a, b| {
                 let rest = a % b;
                 if rest != 0.0 && (rest < 0.0) != (b < 0.0) { rest + b } else { rest }
-            }),
-            Arithmetic::Min => binary(shape, a, b, output, minimum),
-            Arithmetic::Max => binary(shape, a, b, output, |a, b| -minimum(-a, -b)),
-        }
+            },
+            Arithmetic::Min => minimum,
+            Arithmetic::Max => |a, b| -minimum(-a, -b),
+        };
+        binary(shape, a, b, output, function);
     }
 }
 
@@ -211,7 +213,7 @@ selects!(select_1 u8, select_2 u16, select_4 u32, select_8 u64,);
 fn select<T: Element>(shape: &[usize], condition: View<u8>, yes: View<T>, no: View<T>, output: &mut [T]) {
     let length = output.len();
     let strides = [condition.strides, yes.strides, no.strides];
-    rows(shape, strides, length, |place, columns, [at, yes_at, no_at], inner| {
+    rows(shape, strides, length, &mut |place, columns, [at, yes_at, no_at], inner| {
         let output = &mut output[place..][..columns];
         // Operands that hold for the whole row are numbers, the others slices as long as it.
         let condition = &condition.data[at..];
