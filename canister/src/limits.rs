@@ -200,9 +200,11 @@ pub const LOAD_REPLY_INSTRUCTIONS: u64 = 690_000;
 /// one that waits for a step making the call.
 pub const MESSAGE_END_INSTRUCTIONS: u64 = 13_000;
 pub const CALL_END_INSTRUCTIONS: u64 = 28_000;
+/// The same of a message of loading, which touches more pages when it puts its work away.
+pub const LOAD_MESSAGE_END_INSTRUCTIONS: u64 = 93_000;
 /// What storing the record of a job, or of a version that is ready, costs, in instructions: the record has the cost in it.
 pub const JOB_END_INSTRUCTIONS: u64 = 570_000;
-pub const LOAD_END_INSTRUCTIONS: u64 = 460_000;
+pub const LOAD_END_INSTRUCTIONS: u64 = 500_000;
 /// What the callback costs that hears of a timer's last step, in instructions: it comes when the cost is already stored.
 /// Nearly all of it is a first access or write of a dozen pages of 64 KiB; a full heap has more of them.
 pub const CALLBACK_INSTRUCTIONS: u64 = 980_000;

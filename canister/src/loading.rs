@@ -5,7 +5,8 @@ use crate::jobs::{driver, lease};
 use crate::language;
 use crate::limits::{
     CALLBACK_INSTRUCTIONS, HEAP_BYTES_MAX, HEAP_LOAD_PERCENT, HEAP_WORK_BYTES, LOAD_END_INSTRUCTIONS,
-    LOAD_REPLY_INSTRUCTIONS, LOAD_STABLE_BYTES_MAX, MESSAGE_END_INSTRUCTIONS, REPLY_INSTRUCTIONS, TRACT_BUDGET_MAX,
+    LOAD_MESSAGE_END_INSTRUCTIONS, LOAD_REPLY_INSTRUCTIONS, LOAD_STABLE_BYTES_MAX, REPLY_INSTRUCTIONS,
+    TRACT_BUDGET_MAX,
 };
 use crate::runtime;
 use crate::settings;
@@ -213,7 +214,7 @@ pub fn step(key: &ModelKey) {
         return;
     };
     load.cost.messages += 1;
-    load.cost.instructions += MESSAGE_END_INSTRUCTIONS;
+    load.cost.instructions += LOAD_MESSAGE_END_INSTRUCTIONS;
     let used_before = runtime::heap_used_bytes();
     let advanced = advance(key, &mut load);
     load.heap_bytes += runtime::heap_used_bytes() as i64 - used_before as i64;

@@ -74,13 +74,17 @@ impl Deployed {
     }
 }
 
-/// Messages exactly, instructions within 1 %.
+/// Instructions of touching a page and of writing to it. The figure is in the reply that is still to be encoded when it is
+/// made, and whether that takes a page more is not known before.
+const PAGE_INSTRUCTIONS: u64 = 160_000;
+
+/// Messages exactly, instructions within 1 %, or within a page where the work is so small that this is more.
 fn agrees(what: &str, told: &Cost, charged: &Charges) {
     println!("{what}: told {told:?}, charged {} in {} messages", charged.instructions, charged.messages);
     assert_eq!(u64::from(told.messages), charged.messages, "{what}: messages");
     let difference = told.instructions.abs_diff(charged.instructions);
     assert!(
-        difference * 100 <= charged.instructions,
+        difference <= (charged.instructions / 100).max(PAGE_INSTRUCTIONS),
         "{what}: told {} instructions, charged {}",
         told.instructions,
         charged.instructions

@@ -301,6 +301,7 @@ fn top_p(scores: &mut [f32], highest: f32, share: f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::f32::consts::LN_2;
 
     fn sampler(change: impl FnOnce(&mut Sampling)) -> Sampler {
         let mut sampling = Sampling { temperature: 1.0, seed: 7, ..Sampling::default() };
@@ -319,7 +320,7 @@ mod tests {
     }
 
     /// ln of 1/2, 1/4, 1/8, 1/8.
-    const HALVES: [f32; 4] = [-0.693_147_2, -1.386_294_4, -2.079_441_5, -2.079_441_5];
+    const HALVES: [f32; 4] = [-LN_2, -2.0 * LN_2, -3.0 * LN_2, -3.0 * LN_2];
 
     #[test]
     fn greedy_takes_the_lowest_of_equals_and_no_nan() {

@@ -494,8 +494,7 @@ mod tests {
         zero: impl Fn(usize, usize) -> f64,
         x: &[f32],
         column: usize,
-        limit: i16,
-        is_recentred: bool,
+        (limit, is_recentred): (i16, bool),
     ) -> (f64, f64) {
         let magnitude = x.iter().fold(0f32, |largest, x| largest.max(x.abs()));
         let half_step = f64::from(magnitude) / f64::from(limit) / 2.0;
@@ -545,7 +544,7 @@ mod tests {
             let (row, column) = (at / n, at % n);
             let x = &x[row * k..(row + 1) * k];
             let is_recentred = zero_points == "float" && bits == 4 && !keeps_int4;
-            let (expected, error) = reference(&op, &b, &scales, zero, x, column, limit, is_recentred);
+            let (expected, error) = reference(&op, &b, &scales, zero, x, column, (limit, is_recentred));
             // Block sums and corrections are added in single precision.
             let difference = (f64::from(*got) - expected).abs();
             assert!(
