@@ -101,7 +101,7 @@ fn classify(key: &ModelKey) -> Result<Vec<Label>, Error> {
     while !run.advance(u64::MAX)? {}
     match run.answer(key, &request)? {
         Answer::Classify(labels) => Ok(labels),
-        Answer::Infer(_) | Answer::Profile(_) => Ok(Vec::new()),
+        Answer::Infer(_) | Answer::Profile(_) | Answer::Generate(_) => Ok(Vec::new()),
     }
 }
 
