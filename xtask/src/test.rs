@@ -17,7 +17,8 @@ pub fn test(arguments: &[&str]) -> Result<(), String> {
     let binaries = target_dir().join("debug");
     kernels::test(&binaries.join("replica"))?;
     let canister = build::canister()?;
-    for model in ["efficientnet-lite0", "efficientnet-lite0-int8", "magika", "minilm-l6-int8"] {
+    for model in ["efficientnet-lite0", "efficientnet-lite0-int8", "magika", "minilm-l6-int8", "smollm2-135m-instruct"]
+    {
         run(Command::new(binaries.join("model-uploader")).current_dir(root()).args(["fetch", model]))?;
     }
     let mut tests = cargo(&["test", "--locked", "--workspace"]);
