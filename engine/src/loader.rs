@@ -48,13 +48,17 @@ pub struct LoadOptions {
     pub widen_int4_bytes_max: u64,
 }
 
+/// What is left of a heap of 4 GiB for weights, with room for a cache and for values: 4-bit weights of up to some 2.8e9
+/// parameters are widened.
+const WIDENED_BYTES_MAX: u64 = 3_200_000_000;
+
 impl Default for LoadOptions {
     fn default() -> LoadOptions {
         LoadOptions {
             free_dimensions: FreeDimensions::default(),
             without_fusion: false,
             quantize_int8: false,
-            widen_int4_bytes_max: 1 << 30,
+            widen_int4_bytes_max: WIDENED_BYTES_MAX,
         }
     }
 }

@@ -17,11 +17,12 @@ cargo xtask COMMAND
                              EfficientNet-Lite0, classify a photo and print what each step cost;
                              --keep leaves the network running until Ctrl-C
   test [FILTER]              build what the tests need and run all of them
-  bench [--check] [--quick] [--large] [--file NAME=MODEL.onnx]
+  bench [--check] [--quick] [--large] [--shapes [PART]] [--file NAME=MODEL.onnx]
                              measure instructions per load and inference and write benches/RESULTS.md;
                              --check compares with the committed figures instead and fails on a regression;
                              --quick takes the models of the tests only, --large adds a synthetic one of
-                             2 GiB, --file one that no recipe fetches
+                             2 GiB, --shapes language models of larger shapes with random weights, --file one that
+                             no recipe fetches
   bench-baseline [--file NAME=MODEL.onnx]
                              measure plain tract on the same models and write benches/baseline.json
   canbench [--persist]       run canbench over the canister's steps and compare with benches/canbench_results.yml;

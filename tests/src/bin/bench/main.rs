@@ -6,6 +6,7 @@
 mod baseline;
 mod measure;
 mod results;
+mod shapes;
 mod work;
 
 use anyhow::Result;
@@ -28,6 +29,9 @@ struct Arguments {
     /// Measure a synthetic model of 2 GiB too
     #[arg(long)]
     large: bool,
+    /// Measure language models of larger shapes, with random weights, too; or those whose name has this in it
+    #[arg(long, value_name = "PART")]
+    shapes: Option<Option<String>>,
     /// A model that no recipe fetches: it runs on numbers from 0 to 255, its free sizes being 1, or on one token after 16
     /// others; repeat for more
     #[arg(long = "file", value_name = "NAME=PATH", value_parser = parse_file)]
@@ -56,6 +60,13 @@ async fn main() -> Result<()> {
     let mut results = Results::of_module()?;
     for work in works {
         measure::measure(work, &mut results).await?;
+    }
+    if let Some(part) = &arguments.shapes {
+        let part = part.as_deref().unwrap_or_default();
+        // Made one at a time: they are large.
+        for shape in shapes::SHAPES.iter().filter(|shape| shape.name.contains(part)) {
+            measure::measure(shape.work()?, &mut results).await?;
+        }
     }
     match arguments.check {
         true => results.check(&folder),
