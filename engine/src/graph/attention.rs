@@ -98,13 +98,13 @@ fn replace_rotary(graph: &mut Graph, index: usize, inputs: [ValueId; 3], before:
     let is_free = graph.only_user(before) == Some(index);
     match graph.transposed_from(x, &HEADS_AND_POSITIONS).filter(|_| is_free) {
         None => {
-            let op = Op::Rotary(Rotary { by_position: false });
+            let op = Op::Rotary(Rotary::full(false));
             graph.replace(index, Node { name, op, inputs: vec![x, cosines, sines], outputs });
         }
         Some(source) => {
             // It takes the place of a node that is not needed any more, which stands behind all that it needs.
             let rotated = graph.add_value(graph.values[source].clone());
-            let op = Op::Rotary(Rotary { by_position: true });
+            let op = Op::Rotary(Rotary::full(true));
             let inputs = vec![source, cosines, sines];
             graph.replace(slot, Node { name: name.clone(), op, inputs, outputs: vec![rotated] });
             let op = Op::Move(Move::Transpose { permutation: HEADS_AND_POSITIONS.to_vec() });
@@ -272,6 +272,7 @@ fn fuse_attention(graph: &mut Graph, index: usize) -> Option<()> {
     let mask = mask.or_else(|| hidden.and_then(|hidden| hidden.mask(graph)));
     let op = Attention {
         scale: factor,
+        softcap: 0.0,
         has_mask: mask.is_some(),
         nan_to_zero,
         queries: query_axes,
