@@ -109,23 +109,23 @@ def caches(length, half):
 
 
 def rotary():
-    heads = {"x": (floats(2, 5, 32), ["batch", "sequence", 32])}
-    by_head = {"x": (floats(2, 4, 5, 8), ["batch", 4, "sequence", 8])}
-    positions = np.array([[3, 4, 5, 6, 7], [0, 9, 2, 1, 11]], np.int64)
+    heads = {"x": (floats(2, 3, 32), ["batch", "sequence", 32])}
+    by_head = {"x": (floats(2, 4, 3, 8), ["batch", 4, "sequence", 8])}
+    positions = np.array([[3, 4, 5], [0, 11, 2]], np.int64)
     each = {"p": (positions, ["batch", "sequence"])}
     first = {"p": (np.array([4], np.int64), [1])}
     contrib = lambda **more: node("RotaryEmbedding", ["x", "p", "cos", "sin"], **more)
-    case("rotary", contrib(), {**heads, **each}, caches(16, 4))
-    case("rotary offset", contrib(), {**heads, **first}, caches(16, 4))
-    case("rotary by head", contrib(), {**by_head, **each}, caches(16, 4))
-    case("rotary interleaved", contrib(interleaved=1), {**heads, **each}, caches(16, 4))
-    case("rotary partial", contrib(num_heads=4, rotary_embedding_dim=6), {**heads, **each}, caches(16, 3))
+    case("rotary", contrib(), {**heads, **each}, caches(12, 4))
+    case("rotary offset", contrib(), {**heads, **first}, caches(12, 4))
+    case("rotary by head", contrib(), {**by_head, **each}, caches(12, 4))
+    case("rotary interleaved", contrib(interleaved=1), {**heads, **each}, caches(12, 4))
+    case("rotary partial", contrib(num_heads=4, rotary_embedding_dim=6), {**heads, **each}, caches(12, 3))
     standard = lambda inputs, **more: node("RotaryEmbedding", inputs, domain="", **more)
     picked = ["x", "cos", "sin", "p"]
-    case("rotary standard", standard(picked), {**by_head, **each}, caches(16, 4))
-    case("rotary standard rows", standard(picked, num_heads=4, interleaved=1), {**heads, **each}, caches(16, 4))
-    case("rotary standard partial", standard(picked, rotary_embedding_dim=4), {**by_head, **each}, caches(16, 2))
-    tables = {name: (cache[positions], ["batch", "sequence", 4]) for name, cache in caches(16, 4).items()}
+    case("rotary standard", standard(picked), {**by_head, **each}, caches(12, 4))
+    case("rotary standard rows", standard(picked, num_heads=4, interleaved=1), {**heads, **each}, caches(12, 4))
+    case("rotary standard partial", standard(picked, rotary_embedding_dim=4), {**by_head, **each}, caches(12, 2))
+    tables = {name: (cache[positions], ["batch", "sequence", 4]) for name, cache in caches(12, 4).items()}
     case("rotary standard tables", standard(picked[:3], num_heads=4), {**heads, **tables}, {})
 
 
@@ -135,12 +135,14 @@ GQA_INPUTS = ["query", "key", "value", "past_key", "past_value", "seqlens_k", "t
 def group_query():
     heads, kv_heads, longest = 4, 2, 16
 
-    def one(name, columns=16, batch=1, past=0, new=5, packed=False, rotary=True, half=8, lengths=None, bias=False, positions=False, has_past=True, presents=False, **attributes):
+    def one(name, columns=16, batch=1, past=0, new=4, packed=False, rotary=True, half=8, lengths=None, bias=False, positions=False, has_past=True, presents=False, **attributes):
         wide = lambda count: (floats(batch, new, count * columns), ["batch", "sequence", count * columns])
         given = {"query": wide(heads + 2 * kv_heads)} if packed else {"query": wide(heads), "key": wide(kv_heads), "value": wide(kv_heads)}
         if has_past:
             for part in ["past_key", "past_value"]:
                 given[part] = (floats(batch, kv_heads, past, columns), ["batch", kv_heads, "past", columns])
+        # Rows of padding are no matter.
+        rows = None if lengths is None else (np.arange(new) <= np.array(lengths)[:, None]).astype(np.float32)[..., None]
         lengths = np.full(batch, past + new - 1, np.int32) if lengths is None else np.array(lengths, np.int32)
         given["seqlens_k"] = (lengths, ["batch"])
         given["total_sequence_length"] = (np.array(past + new, np.int32), [])
@@ -154,12 +156,16 @@ def group_query():
         if bias:
             given["bias"] = (floats(1, heads, new, past + new), [1, heads, "sequence", "total"])
         outputs = ["y", "present_key", "present_value"]
-        operator = node("GroupQueryAttention", inputs, outputs, num_heads=heads, kv_num_heads=kv_heads, do_rotary=int(rotary), **attributes)
+        names = outputs if rows is None else ["all", *outputs[1:]]
+        operator = node("GroupQueryAttention", inputs, names, num_heads=heads, kv_num_heads=kv_heads, do_rotary=int(rotary), **attributes)
+        if rows is not None:
+            operator = [operator, helper.make_node("Mul", ["all", "rows"], ["y"])]
+            weights["rows"] = rows
         case("group query " + name, operator, given, weights, outputs if presents else ["y"])
 
     one("prompt", presents=True)
     one("prompt of a batch", batch=2, presents=True)
-    one("prompt of a batch padded", batch=2, new=5, lengths=[4, 2])
+    one("prompt of a batch padded", batch=2, lengths=[3, 1])
     one("without a past", has_past=False, presents=True)
     one("next token", past=6, new=1, presents=True)
     one("next token of a batch", batch=2, past=4, new=1)
@@ -182,7 +188,7 @@ def group_query():
 
 
 def multi_head():
-    heads, columns, batch = 4, 6, 2
+    heads, columns, batch = 3, 4, 2
     hidden = heads * columns
 
     def one(name, inputs, given, weights={}, presents=False, **attributes):
@@ -289,8 +295,8 @@ def products():
 
 def decoder():
     """Two layers as onnxruntime-genai's model builder writes them, one with queries, keys and values packed."""
-    hidden, heads, kv_heads, columns, inner, vocabulary = 32, 4, 2, 16, 48, 48
-    weights = caches(128, columns // 2)
+    hidden, heads, kv_heads, columns, inner, vocabulary = 32, 4, 2, 16, 32, 40
+    weights = caches(64, columns // 2)
     weights["embedding"] = floats(vocabulary, hidden)
     nodes = []
 
