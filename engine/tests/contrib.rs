@@ -203,7 +203,10 @@ fn what_is_not_supported_is_refused_by_node_operator_and_attribute() {
     refused(mean, &["a SkipLayerNormalization", "output mean is not supported"]);
     refused(changed("rotary", set("is_packed_batching", 1)), &["attribute is_packed_batching is 1"]);
     refused(changed("gather 4", set("bits", 3)), &["a GatherBlockQuantized", "attribute bits is 3"]);
-    refused(changed("rms", |node| node.input.truncate(1)), &["a SimplifiedLayerNormalization", "input scale is missing"]);
+    refused(
+        changed("rms", |node| node.input.truncate(1)),
+        &["a SimplifiedLayerNormalization", "input scale is missing"],
+    );
     let fused = changed("attention plain", |node| node.domain = "com.microsoft".into());
     refused(fused, &["com.microsoft.Attention", "the operator is not supported"]);
 }

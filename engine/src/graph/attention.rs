@@ -227,7 +227,7 @@ fn fuse_attention(graph: &mut Graph, index: usize) -> Option<()> {
         return None;
     }
     if let Some((Binary::Add, a, b)) = graph.binary(scores) {
-        let is_product = |value: ValueId| product(graph, graph.unscaled(value).1).is_some();
+        let is_product = |value: ValueId| product(graph, capped(graph, value).scores).is_some();
         let (product, added) = if is_product(a) { (a, b) } else { (b, a) };
         // A scale after the mask scales that too.
         if factor != 1.0 {
@@ -239,7 +239,11 @@ fn fuse_attention(graph: &mut Graph, index: usize) -> Option<()> {
     if let Some(hidden) = &hidden {
         scores = hidden.scores;
     }
-    let (number, scores) = graph.unscaled(scores);
+    let Capped { scores, factor: number, softcap } = capped(graph, scores);
+    // A scale after the cap scales that too.
+    if softcap != 0.0 && factor != 1.0 {
+        return None;
+    }
     factor *= number;
     let (by_keys, queries, keys) = product(graph, scores)?;
     let product_shape = graph.dims(scores);
@@ -272,7 +276,7 @@ fn fuse_attention(graph: &mut Graph, index: usize) -> Option<()> {
     let mask = mask.or_else(|| hidden.and_then(|hidden| hidden.mask(graph)));
     let op = Attention {
         scale: factor,
-        softcap: 0.0,
+        softcap,
         has_mask: mask.is_some(),
         nan_to_zero,
         queries: query_axes,
@@ -286,6 +290,34 @@ fn fuse_attention(graph: &mut Graph, index: usize) -> Option<()> {
     let (name, outputs) = (node.name.clone(), node.outputs.clone());
     graph.replace(index, Node { name, op: Op::Attention(op), inputs, outputs });
     Some(())
+}
+
+/// Scores before they are scaled and, if they are, capped: `softcap tanh(factor scores / softcap)`.
+struct Capped {
+    scores: ValueId,
+    factor: f32,
+    softcap: f32,
+}
+
+fn capped(graph: &Graph, value: ValueId) -> Capped {
+    let unscaled = |mut value: ValueId| {
+        let mut factor = 1.0;
+        loop {
+            let (number, next) = graph.unscaled(value);
+            if next == value {
+                return (factor, value);
+            }
+            (factor, value) = (factor * number, next);
+        }
+    };
+    let (factor, scores) = unscaled(value);
+    match graph.of(scores, Unary::Tanh) {
+        Some(argument) if factor > 0.0 => {
+            let (number, scores) = unscaled(argument);
+            Capped { scores, factor: number * factor, softcap: factor }
+        }
+        _ => Capped { scores, factor, softcap: 0.0 },
+    }
 }
 
 /// Whether a value can be added to scores of this shape by the kernel.

@@ -4,13 +4,13 @@ use super::forms::Operator;
 use super::lower::{Parts, Tables};
 use crate::graph::ValueId;
 use crate::graph::dims::Dim;
+use crate::ops::Op;
 use crate::ops::append::Append;
 use crate::ops::attention::{Attention, Axes};
 use crate::ops::cast;
 use crate::ops::causal::CausalMask;
 use crate::ops::copy::Move;
 use crate::ops::pointwise::{Pointwise, Step};
-use crate::ops::Op;
 use onnx_kernels::pointwise::{Binary, Unary};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::*;
@@ -29,9 +29,8 @@ pub(super) fn lower_attention(parts: &mut Parts<'_, '_>) -> TractResult<Vec<Valu
         Operator::MultiHeadAttention => (multi_head(parts)?, 6),
         _ => (standard(parts)?, 4),
     };
-    let positions = |parts: &Parts<'_, '_>, value: ValueId, axes: Axes| {
-        parts.dims(value)[if axes == Axes::ByHead { 2 } else { 1 }]
-    };
+    let positions =
+        |parts: &Parts<'_, '_>, value: ValueId, axes: Axes| parts.dims(value)[if axes == Axes::ByHead { 2 } else { 1 }];
     let has_past = parts.op.has(past);
     let offset = if has_past { parts.dims(parts.float(past)?)[2] } else { Dim::Known(0) };
     if operator == Operator::GroupQueryAttention && parts.op.int("do_rotary", 0) != 0 {
@@ -217,7 +216,10 @@ fn mask(parts: &mut Parts<'_, '_>, offset: Dim, length: Dim, total: Dim) -> Trac
             dims.insert(0, one);
         }
         let last = dims[3];
-        ensure!(last == total || last.known().is_none() && total.known().is_none() || last.is_one(), "a mask is too short");
+        ensure!(
+            last == total || last.known().is_none() && total.known().is_none() || last.is_one(),
+            "a mask is too short"
+        );
         let mut given = parts.reshape(given, dims);
         match parts.lowering.graph.values[given].datum_type {
             DatumType::Bool => given = parts.zero_or(given, f32::NEG_INFINITY),

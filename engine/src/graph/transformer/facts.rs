@@ -33,7 +33,10 @@ impl Transformer {
         let all = match self.operator {
             Operator::RMSNormalization => {
                 let axis = self.int("axis", -1);
-                ensure!(axis == -1 || axis == x.len() as i64 - 1, "attribute axis is {axis}, which is not the last one");
+                ensure!(
+                    axis == -1 || axis == x.len() as i64 - 1,
+                    "attribute axis is {axis}, which is not the last one"
+                );
                 given.row(1, &x[x.len() - 1], "scale")?;
                 vec![(datum_type, x)]
             }
@@ -156,7 +159,11 @@ impl Facts<'_> {
                     _ => tvec!(batch.clone(), new.clone(), heads_dim.clone(), 2.to_dim(), wide),
                 };
                 self.shaped(1, &wanted, "key")?;
-                ensure!(self.op.has(2) != (key.len() == 5), "key has {} axes, and value is beside it or not", key.len());
+                ensure!(
+                    self.op.has(2) != (key.len() == 5),
+                    "key has {} axes, and value is beside it or not",
+                    key.len()
+                );
                 let value_columns = if self.op.has(2) {
                     let value = self.fact(2)?.1;
                     let last = value.last().context("value has no axes")?;

@@ -3,9 +3,9 @@
 use super::Transformer;
 use super::attention::lower_attention;
 use super::forms::Operator;
+use crate::graph::ValueId;
 use crate::graph::dims::Dim;
 use crate::graph::import::Lowering;
-use crate::graph::ValueId;
 use crate::ops::copy::Move;
 use crate::ops::gather::Gather;
 use crate::ops::gather_blocks::GatherBlocks;
@@ -136,7 +136,8 @@ impl Parts<'_, '_> {
         }
         // What is computed can't be packed with the operator.
         let are_weights = rows.iter().all(|row| self.lowering.graph.values[*row].is_weight);
-        let epsilon = self.op.float("epsilon", if self.op.operator == Operator::RMSNormalization { 1e-5 } else { 1e-12 });
+        let epsilon =
+            self.op.float("epsilon", if self.op.operator == Operator::RMSNormalization { 1e-5 } else { 1e-12 });
         let norm = Norm {
             kind,
             epsilon,
@@ -176,7 +177,8 @@ impl Parts<'_, '_> {
         let data = self.input(0).context("data is missing")?;
         let mut inputs = vec![indices, data, self.float(2)?];
         inputs.extend(self.input(3));
-        let gather = GatherBlocks { bits: self.op.int("bits", 4) as usize, block_size: self.op.int("block_size", 128) as usize };
+        let gather =
+            GatherBlocks { bits: self.op.int("bits", 4) as usize, block_size: self.op.int("block_size", 128) as usize };
         let dims = self.lowering.output_dims();
         Ok(self.emit(Op::GatherBlocks(gather), inputs, dims))
     }

@@ -9,8 +9,8 @@ mod lower;
 
 use super::import::Lowering;
 use super::{EngineError, ValueId};
-pub(crate) use forms::{knows, unsupported};
 use forms::{Form, Operator};
+pub(crate) use forms::{knows, unsupported};
 use tract_onnx::Onnx;
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
@@ -40,7 +40,8 @@ pub(super) fn register(onnx: &mut Onnx) {
 }
 
 fn read(_: &ParsingContext, node: &NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
-    let form = Form::of(node).ok_or_else(|| format_err!("{} is not known in domain {:?}", node.op_type, node.domain))?;
+    let form =
+        Form::of(node).ok_or_else(|| format_err!("{} is not known in domain {:?}", node.op_type, node.domain))?;
     if let Some(reason) = form.unsupported(node) {
         bail!("{reason}");
     }
