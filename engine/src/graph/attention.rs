@@ -373,6 +373,8 @@ impl Hidden {
         let number = graph.add_constant(&name, Arc::new(Tensor::from(number)));
         let mut value = graph.values[self.condition].clone();
         value.datum_type = DatumType::F32;
+        // What is worked out at load is an expression of tract's operators only.
+        value.is_weight = false;
         let mask = graph.add_value(value);
         let op = Op::Select(Select { element_bytes: size_of::<f32>() });
         let inputs = vec![self.condition, zero, number];

@@ -83,7 +83,7 @@ pub(super) fn lower_attention(parts: &mut Parts<'_, '_>) -> TractResult<Vec<Valu
     let output = if rank == 4 { Axes::ByHead } else { Axes::ByPosition };
     let attention = Attention {
         scale,
-        softcap: parts.op.float("softcap", 0.0),
+        softcap: parts.op.float("softcap", 0.0).max(0.0),
         has_mask: mask.is_some(),
         nan_to_zero: false,
         queries: heads.axes[0],

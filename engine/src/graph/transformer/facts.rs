@@ -100,6 +100,10 @@ impl Facts<'_> {
 
     /// Output, present keys and present values, with the past, if there is one, in two inputs from `past` on.
     fn outputs(&self, datum_type: DatumType, y: TVec<TDim>, sizes: &Sizes, past: usize) -> TractResult<Vec<Fact>> {
+        ensure!(
+            sizes.kv_heads > 0 && sizes.columns > 0 && sizes.value_columns > 0,
+            "a head of keys or values is empty"
+        );
         let mut positions = sizes.new.clone();
         let of = |positions: &TDim, columns: usize| {
             tvec!(sizes.batch.clone(), sizes.kv_heads.to_dim(), positions.clone(), columns.to_dim())
@@ -115,7 +119,7 @@ impl Facts<'_> {
     }
 
     fn group_query(&self, datum_type: DatumType, query: &[TDim]) -> TractResult<Vec<Fact>> {
-        let &[ref batch, ref positions, ref hidden] = query else { bail!("query has shape {query:?}, not of 3 axes") };
+        let [batch, positions, hidden] = query else { bail!("query has shape {query:?}, not of 3 axes") };
         let (heads, kv_heads) = (self.op.count("num_heads")?, self.op.count("kv_num_heads")?);
         let shares = kv_heads > 0 && heads.is_multiple_of(kv_heads);
         ensure!(shares, "{heads} heads of queries do not share {kv_heads} heads of keys");
@@ -219,7 +223,7 @@ impl Facts<'_> {
     fn gather(&self, datum_type: DatumType, data: &[TDim]) -> TractResult<Fact> {
         let (bits, block) = (self.op.int("bits", 4), self.op.int("block_size", 128));
         let axis = self.op.int("quantize_axis", 1);
-        let &[ref rows, ref bytes] = data else { bail!("data has shape {data:?}, not of 2 axes") };
+        let [rows, bytes] = data else { bail!("data has shape {data:?}, not of 2 axes") };
         ensure!(datum_type == DatumType::U8, "data is {datum_type:?}, not bytes");
         ensure!(matches!(axis, 1 | -1), "attribute quantize_axis is {axis}, which is not the last one");
         ensure!((16..1 << 31).contains(&block) && block & (block - 1) == 0, "blocks of {block}");
