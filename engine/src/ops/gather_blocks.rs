@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn rows_are_widened_block_by_block() {
         // Two rows of 20 columns in blocks of 16: two scales and, packed in a byte, two zero points a row.
-        let table: Vec<u8> = (0..20).map(|at| at * 37 % 251).collect();
+        let table: Vec<u8> = (0..20u32).map(|at| (at * 37 % 251) as u8).collect();
         let (scales, zero_points) = ([0.5f32, 2.0, -1.0, 0.25], [0x39u8, 0xf0]);
         let indices = [1i64, -2, 1];
         let op = GatherBlocks { bits: 4, block_size: 16 };
