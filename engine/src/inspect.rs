@@ -1,6 +1,7 @@
 //! What a model file holds, without loading it.
 
 use crate::graph::qlinear::REWRITTEN;
+use crate::graph::transformer;
 use crate::onnx::{Graph, Sizes, Walk, domain_is_known, operator_name};
 use crate::{EngineError, ModelFiles, TensorSpec};
 use std::collections::BTreeMap;
@@ -55,20 +56,22 @@ pub fn inspect(files: &dyn ModelFiles) -> Result<Inspection, EngineError> {
 /// The nodes that can't be run, in the file's order.
 pub(crate) fn unsupported_operators(graph: &Graph) -> Vec<UnsupportedOperator> {
     let known = tract_onnx::onnx().op_register.0;
-    let is_known = |operator: &str| known.contains_key(operator) || REWRITTEN.contains(&operator);
+    let is_known = |name: &str| known.contains_key(name) || REWRITTEN.contains(&name) || transformer::knows(name);
     let mut unsupported = Vec::new();
     graph.visit_nodes(|node| {
         let seeded = node.attribute.iter().any(|attribute| attribute.name == "seed");
         let is_run = domain_is_known(node) && is_known(&node.op_type);
         let reason = if !is_run && !crate::reference::knows(&node.domain, &node.op_type) {
-            "the operator is not supported"
+            "the operator is not supported".into()
+        } else if let Some(reason) = transformer::unsupported(node) {
+            reason
         } else if RANDOM_OPERATORS.contains(&node.op_type.as_str()) && !seeded {
-            "it draws random numbers without a seed"
+            "it draws random numbers without a seed".into()
         } else {
             return;
         };
         let (node, operator) = (node.name.clone(), operator_name(node));
-        unsupported.push(UnsupportedOperator { node, operator, reason: reason.into() });
+        unsupported.push(UnsupportedOperator { node, operator, reason });
     });
     unsupported
 }

@@ -98,13 +98,13 @@ fn replace_rotary(graph: &mut Graph, index: usize, inputs: [ValueId; 3], before:
     let is_free = graph.only_user(before) == Some(index);
     match graph.transposed_from(x, &HEADS_AND_POSITIONS).filter(|_| is_free) {
         None => {
-            let op = Op::Rotary(Rotary { by_position: false });
+            let op = Op::Rotary(Rotary::full(false));
             graph.replace(index, Node { name, op, inputs: vec![x, cosines, sines], outputs });
         }
         Some(source) => {
             // It takes the place of a node that is not needed any more, which stands behind all that it needs.
             let rotated = graph.add_value(graph.values[source].clone());
-            let op = Op::Rotary(Rotary { by_position: true });
+            let op = Op::Rotary(Rotary::full(true));
             let inputs = vec![source, cosines, sines];
             graph.replace(slot, Node { name: name.clone(), op, inputs, outputs: vec![rotated] });
             let op = Op::Move(Move::Transpose { permutation: HEADS_AND_POSITIONS.to_vec() });
@@ -227,7 +227,7 @@ fn fuse_attention(graph: &mut Graph, index: usize) -> Option<()> {
         return None;
     }
     if let Some((Binary::Add, a, b)) = graph.binary(scores) {
-        let is_product = |value: ValueId| product(graph, graph.unscaled(value).1).is_some();
+        let is_product = |value: ValueId| product(graph, capped(graph, value).scores).is_some();
         let (product, added) = if is_product(a) { (a, b) } else { (b, a) };
         // A scale after the mask scales that too.
         if factor != 1.0 {
@@ -239,7 +239,11 @@ fn fuse_attention(graph: &mut Graph, index: usize) -> Option<()> {
     if let Some(hidden) = &hidden {
         scores = hidden.scores;
     }
-    let (number, scores) = graph.unscaled(scores);
+    let Capped { scores, factor: number, softcap } = capped(graph, scores);
+    // A scale after the cap scales that too.
+    if softcap != 0.0 && factor != 1.0 {
+        return None;
+    }
     factor *= number;
     let (by_keys, queries, keys) = product(graph, scores)?;
     let product_shape = graph.dims(scores);
@@ -272,6 +276,7 @@ fn fuse_attention(graph: &mut Graph, index: usize) -> Option<()> {
     let mask = mask.or_else(|| hidden.and_then(|hidden| hidden.mask(graph)));
     let op = Attention {
         scale: factor,
+        softcap,
         has_mask: mask.is_some(),
         nan_to_zero,
         queries: query_axes,
@@ -285,6 +290,34 @@ fn fuse_attention(graph: &mut Graph, index: usize) -> Option<()> {
     let (name, outputs) = (node.name.clone(), node.outputs.clone());
     graph.replace(index, Node { name, op: Op::Attention(op), inputs, outputs });
     Some(())
+}
+
+/// Scores before they are scaled and, if they are, capped: `softcap tanh(factor scores / softcap)`.
+struct Capped {
+    scores: ValueId,
+    factor: f32,
+    softcap: f32,
+}
+
+fn capped(graph: &Graph, value: ValueId) -> Capped {
+    let unscaled = |mut value: ValueId| {
+        let mut factor = 1.0;
+        loop {
+            let (number, next) = graph.unscaled(value);
+            if next == value {
+                return (factor, value);
+            }
+            (factor, value) = (factor * number, next);
+        }
+    };
+    let (factor, scores) = unscaled(value);
+    match graph.of(scores, Unary::Tanh) {
+        Some(argument) if factor > 0.0 => {
+            let (number, scores) = unscaled(argument);
+            Capped { scores, factor: number * factor, softcap: factor }
+        }
+        _ => Capped { scores, factor, softcap: 0.0 },
+    }
 }
 
 /// Whether a value can be added to scores of this shape by the kernel.

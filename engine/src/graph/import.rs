@@ -3,6 +3,7 @@
 use super::dims::Dim;
 use super::opaque::Quantization;
 use super::opaque_integer::MatMulNBits;
+use super::transformer::Transformer;
 use super::{Dequantized, Graph, Node, Source, Value, ValueId};
 use crate::EngineError;
 use crate::error::tract;
@@ -69,6 +70,10 @@ pub(crate) fn import(model: &TypedModel, inputs: usize) -> Result<Graph, EngineE
         let mut lowering = Lowering { graph: &mut graph, model, node, inputs };
         if let Some(outputs) = lowering.lower_several() {
             values[id] = outputs;
+            continue;
+        }
+        if let Some(op) = node.op_as::<Transformer>() {
+            values[id] = op.lower(&mut lowering)?;
             continue;
         }
         values[id] = match lowering.lower() {

@@ -17,6 +17,7 @@ pub(crate) mod opaque;
 pub(crate) mod opaque_integer;
 mod pattern;
 pub(crate) mod qlinear;
+pub(crate) mod transformer;
 mod typing;
 pub(crate) mod weights;
 

@@ -25,6 +25,7 @@ pub(super) fn onnx() -> tract_onnx::Onnx {
     onnx.op_register.insert("QuantizeLinear", |context, node| quantization(context, node, true));
     onnx.op_register.insert("DequantizeLinear", |context, node| quantization(context, node, false));
     onnx.op_register.insert("MatMulNBits", super::opaque_integer::mat_mul_n_bits);
+    super::transformer::register(&mut onnx);
     onnx
 }
 

@@ -1,7 +1,9 @@
-//! Attention: `softmax(scale Q K^T + mask) V`, head by head, over some queries at a time.
+//! Attention: `softmax(scale Q K^T + mask) V`, head by head, over some queries at a time. Scores may be capped before the
+//! mask is added: `cap tanh(scale Q K^T / cap)`.
 
 use super::{CALL_INSTRUCTIONS, Call, Operator, Shapes};
 use onnx_kernels::matrix::{Epilogue, MatrixMut, MatrixRef};
+use onnx_kernels::pointwise::{self, Binary, Chain, Operand, ShapeError, Unary};
 use onnx_kernels::softmax::{Mask, Softmax};
 use onnx_kernels::{gemm, gemm_nt};
 use std::ops::Range;
@@ -23,6 +25,8 @@ pub(crate) enum Axes {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Attention {
     pub scale: f32,
+    /// What scores stay below in magnitude; 0 for none.
+    pub softcap: f32,
     pub has_mask: bool,
     /// A query that sees nothing has the result 0 and not NaN.
     pub nan_to_zero: bool,
@@ -178,7 +182,11 @@ impl Operator for Attention {
         let (keys, columns) = (whole.keys.positions, whole.queries.columns);
         let rows = whole.queries.positions.min(QUERIES_PER_UNIT);
         let (times, rows) = if self.is_joined(&whole) { (1, whole.group) } else { (whole.group, rows) };
-        let softmax = self.softmax(keys, None).estimate_instructions(rows) + (4 * rows * keys) as u64;
+        let cap = match self.softcap {
+            0.0 => 0,
+            _ => pointwise::estimate_unary(Unary::Tanh, rows * keys) + (4 * rows * keys) as u64 + 9_000,
+        };
+        let softmax = self.softmax(keys, None).estimate_instructions(rows) + (4 * rows * keys) as u64 + cap;
         let products = gemm_nt::estimate_instructions(rows, columns, keys)
             + gemm::estimate_instructions_unpacked(rows, keys, whole.value_columns);
         CALL_INSTRUCTIONS + units.len() as u64 * (1_500 + times as u64 * (2_500 + products + softmax))
@@ -244,6 +252,7 @@ impl Operator for Attention {
                 let rows = queries.rows();
                 let mut products = MatrixMut::new(&mut scores[..rows * keys], rows, keys);
                 gemm_nt::gemm_nt(queries, keys_matrix, 1.0, 0..rows, &mut products);
+                self.cap(&mut scores[..rows * keys]).map_err(|error| error.to_string())?;
                 self.weigh(&given, &unit, head, is_joined.then_some(group), scores, [rows, keys]);
                 let output = bytemuck::cast_slice_mut(&mut *output);
                 let mut output = match is_joined {
@@ -263,7 +272,23 @@ impl Operator for Attention {
 
 impl Attention {
     fn softmax<'a>(&self, keys: usize, mask: Option<Mask<'a>>) -> Softmax<'a> {
-        Softmax { scale: self.scale, mask, ..Softmax::new(keys) }
+        let scale = if self.softcap == 0.0 { self.scale } else { 1.0 };
+        Softmax { scale, mask, ..Softmax::new(keys) }
+    }
+
+    /// Caps scores, which are products not scaled yet, if that is asked for.
+    fn cap(&self, scores: &mut [f32]) -> Result<(), ShapeError> {
+        if self.softcap == 0.0 {
+            return Ok(());
+        }
+        let steps = [
+            pointwise::Step::Binary(Binary::Mul, Operand::number(self.scale / self.softcap)),
+            pointwise::Step::Unary(Unary::Tanh),
+            pointwise::Step::Binary(Binary::Mul, Operand::number(self.softcap)),
+        ];
+        let shape = [scores.len()];
+        Chain::new(&shape, Operand::in_place(&shape)?, &steps)?.run(0..scores.len(), scores);
+        Ok(())
     }
 
     /// Turns the products of queries and keys into weights: of one head's queries, or of one query of `group` heads.
@@ -384,7 +409,7 @@ mod tests {
     }
 
     fn attention(queries: Axes, keys: Axes, output: Axes) -> Attention {
-        Attention { scale: 0.4, has_mask: true, nan_to_zero: false, queries, keys, values: keys, output }
+        Attention { scale: 0.4, softcap: 0.0, has_mask: true, nan_to_zero: false, queries, keys, values: keys, output }
     }
 
     fn causal(queries: usize, keys: usize) -> Vec<f32> {

@@ -7,11 +7,13 @@
 pub(crate) mod append;
 pub(crate) mod attention;
 pub(crate) mod cast;
+pub(crate) mod causal;
 pub(crate) mod concat;
 pub(crate) mod conv;
 pub(crate) mod copy;
 pub(crate) mod dynamic_quantize;
 pub(crate) mod gather;
+pub(crate) mod gather_blocks;
 pub(crate) mod gather_nd;
 pub(crate) mod integer;
 pub(crate) mod matmul;
@@ -50,6 +52,7 @@ pub(crate) enum Op {
     Append(append::Append),
     Attention(attention::Attention),
     Cast(cast::Cast),
+    CausalMask(causal::CausalMask),
     Centre(quantize8::Centre),
     Concat(concat::Concat),
     Conv(conv::Conv),
@@ -60,6 +63,7 @@ pub(crate) enum Op {
     DynamicQuantize(dynamic_quantize::DynamicQuantize),
     Fold(scan::Fold),
     Gather(gather::Gather),
+    GatherBlocks(gather_blocks::GatherBlocks),
     GatherNd(gather_nd::GatherNd),
     IntegerProduct(integer::IntegerProduct),
     Linear(quantize8::Linear),
@@ -176,8 +180,10 @@ impl Op {
     /// Sizes that it needs beside those of its shapes, which a request may settle.
     pub fn parameters(&self) -> Vec<Dim> {
         match self {
+            Op::CausalMask(op) => vec![op.offset],
             Op::Move(op) => op.parameters(),
             Op::Numbers(op) => op.parameters(),
+            Op::Rotary(op) => op.offset.into_iter().collect(),
             _ => Vec::new(),
         }
     }
@@ -229,6 +235,7 @@ impl Op {
             Op::Append(op) => Box::new(op.clone()),
             Op::Attention(op) => Box::new(op.clone()),
             Op::Cast(op) => Box::new(op.clone()),
+            Op::CausalMask(op) => Box::new(op.clone()),
             Op::Centre(op) => Box::new(op.clone()),
             Op::Concat(concat) => Box::new(concat.clone()),
             Op::Conv(conv) => conv.pack(graph, node, weights)?,
@@ -239,6 +246,7 @@ impl Op {
             Op::DynamicQuantize(op) => Box::new(op.clone()),
             Op::Fold(op) => Box::new(op.clone()),
             Op::Gather(gather) => gather.pack(graph, node, weights)?,
+            Op::GatherBlocks(op) => Box::new(op.clone()),
             Op::GatherNd(op) => Box::new(op.clone()),
             Op::IntegerProduct(op) => op.pack(graph, node, weights)?,
             Op::Linear(op) => Box::new(op.clone()),

@@ -110,7 +110,8 @@ impl Bench<'_> {
 
     /// Lets a language model write as much as one message holds, the prompt read before, and read a long prompt.
     async fn generate(&mut self, name: &str, model: &ModelRef, text: &Text) -> Result<()> {
-        let patch = SettingsPatch { message_budget: Some(MESSAGE_BUDGET_MAX), ..SettingsPatch::default() };
+        let (message_budget, max_call_messages) = (Some(MESSAGE_BUDGET_MAX), Some(1_000));
+        let patch = SettingsPatch { message_budget, max_call_messages, ..SettingsPatch::default() };
         let _: Settings = self.canister.update("update_settings", patch).await??;
         let request = |prompt: Prompt, session: Option<u64>, max_tokens: u32, messages: Option<u32>| GenerateRequest {
             model: model.clone(),
@@ -137,6 +138,9 @@ impl Bench<'_> {
         let tokens = (0..PROMPT_TOKENS).map(|index| index * 7_919 % text.vocabulary).collect();
         let read: Generation =
             self.canister.update("generate", request(Prompt::Tokens(tokens), None, 1, None)).await??;
+        if read.generated_tokens != 1 {
+            bail!("{name}: the prompt was not read to its end: {:?}", read.finish_reason);
+        }
         let row = self.note(&format!("{name}: prompt of {PROMPT_TOKENS} tokens"), started)?;
         row.tokens = Some(read.prompt_tokens);
         row.parameters = Some(text.parameters);
