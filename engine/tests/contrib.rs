@@ -96,12 +96,17 @@ fn difference(got: &Tensor, expected: &Tensor) -> f32 {
     differences.fold(0f32, f32::max) / largest
 }
 
+/// 4-bit weights whose zero points are no whole numbers are brought to int8 when they are widened, each block with a scale of
+/// its own: each weight is off by up to 1/254 of its block's largest.
+const RECENTRED: (&str, f32) = ("product float zero points", 1e-2);
+
 #[test]
 fn operators_agree_with_onnxruntime() {
     let mut failed = Vec::new();
     let mut compared = 0;
     for case in cases().into_iter().filter(|case| case.name != "decoder") {
         let Case { name, model, tolerance, inputs, outputs } = case;
+        let tolerance = if name == RECENTRED.0 { RECENTRED.1 } else { tolerance };
         let plan = match load_model(model) {
             Ok(plan) => plan,
             Err(error) => {
