@@ -138,16 +138,21 @@ impl Pocket {
         self.query("poll", job).expect("poll")
     }
 
-    /// Waits until an inference that goes on by itself has ended, and gives its answer.
-    pub fn wait_for_job(&self, job: JobId) -> InferResponse {
+    /// Waits until a job that goes on by itself has ended, and gives its result.
+    pub fn wait_for_result(&self, job: JobId) -> JobResult {
         let is_pending = |state| matches!(state, JobState::Queued | JobState::Running { .. } | JobState::Interrupted);
         self.tick_until("the job", || !is_pending(self.job(job).state));
         match self.job(job).state {
-            JobState::Done(result) => match *result {
-                JobResult::Infer(response) => response,
-                _ => panic!("another kind of answer"),
-            },
+            JobState::Done(result) => *result,
             other => panic!("{other:?}"),
+        }
+    }
+
+    /// The same of an inference.
+    pub fn wait_for_job(&self, job: JobId) -> InferResponse {
+        match self.wait_for_result(job) {
+            JobResult::Infer(response) => response,
+            _ => panic!("another kind of answer"),
         }
     }
 

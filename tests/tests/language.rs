@@ -42,13 +42,8 @@ fn start(pocket: &Pocket, request: GenerateRequest) -> JobId {
 
 /// The text of a job that ends by itself.
 fn text_of(pocket: &Pocket, job: JobId) -> Generation {
-    let is_pending = |state| matches!(state, JobState::Queued | JobState::Running { .. } | JobState::Interrupted);
-    pocket.tick_until("the text", || !is_pending(pocket.job(job).state));
-    match pocket.job(job).state {
-        JobState::Done(result) => match *result {
-            JobResult::Generate(generation) => generation,
-            other => panic!("{other:?}"),
-        },
+    match pocket.wait_for_result(job) {
+        JobResult::Generate(generation) => generation,
         other => panic!("{other:?}"),
     }
 }

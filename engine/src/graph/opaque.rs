@@ -9,6 +9,35 @@ use tract_onnx::tract_core::{as_op, not_out_of_plan, op_as_typed_op};
 use tract_onnx::tract_hir::infer::{InferenceOp, InferenceResult, Solver, TensorProxy};
 use tract_onnx::tract_hir::ops::expandable::{Expansion, expand};
 
+/// Inside an `Expansion`: the operator stays in the typed graph as it is. It is called with constants while types are found; its
+/// value is wanted later, if at all.
+macro_rules! kept_in_graph {
+    () => {
+        fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
+            model.wire_node(prefix, self.clone(), inputs)
+        }
+
+        fn runs_out_of_plan(&self) -> bool {
+            false
+        }
+    };
+}
+pub(crate) use kept_in_graph;
+
+/// The typed operator has the name of the expansion that it was.
+macro_rules! named_as_expansion {
+    ($operator:ty) => {
+        impl Op for $operator {
+            fn name(&self) -> StaticName {
+                Expansion::name(self)
+            }
+
+            op_as_typed_op!();
+        }
+    };
+}
+pub(crate) use named_as_expansion;
+
 /// `QuantizeLinear` or `DequantizeLinear`. Inputs: x, scale, and the zero point if any.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Quantization {
@@ -59,23 +88,10 @@ impl Expansion for Quantization {
         }
     }
 
-    fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
-        model.wire_node(prefix, self.clone(), inputs)
-    }
-
-    // Called with constants while types are found; its value is wanted later, if at all.
-    fn runs_out_of_plan(&self) -> bool {
-        false
-    }
+    kept_in_graph!();
 }
 
-impl Op for Quantization {
-    fn name(&self) -> StaticName {
-        Expansion::name(self)
-    }
-
-    op_as_typed_op!();
-}
+named_as_expansion!(Quantization);
 
 impl TypedOp for Quantization {
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {

@@ -1,5 +1,6 @@
 //! `MatMulNBits` of the domain com.microsoft as an opaque operator: tract refuses it when its weights are not constants.
 
+use crate::graph::opaque::{kept_in_graph, named_as_expansion};
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::*;
@@ -59,23 +60,10 @@ impl Expansion for MatMulNBits {
         })
     }
 
-    fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
-        model.wire_node(prefix, self.clone(), inputs)
-    }
-
-    // Called with constants while types are found; its value is wanted later, if at all.
-    fn runs_out_of_plan(&self) -> bool {
-        false
-    }
+    kept_in_graph!();
 }
 
-impl Op for MatMulNBits {
-    fn name(&self) -> StaticName {
-        Expansion::name(self)
-    }
-
-    op_as_typed_op!();
-}
+named_as_expansion!(MatMulNBits);
 
 impl TypedOp for MatMulNBits {
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {

@@ -9,6 +9,7 @@ mod lower;
 
 use super::import::Lowering;
 use super::{EngineError, ValueId};
+use crate::graph::opaque::{kept_in_graph, named_as_expansion};
 use forms::{Form, Operator};
 pub(crate) use forms::{knows, unsupported};
 use tract_onnx::Onnx;
@@ -113,23 +114,10 @@ impl Expansion for Transformer {
         })
     }
 
-    fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
-        model.wire_node(prefix, self.clone(), inputs)
-    }
-
-    // Called with constants while types are found; its value is wanted later, if at all.
-    fn runs_out_of_plan(&self) -> bool {
-        false
-    }
+    kept_in_graph!();
 }
 
-impl Op for Transformer {
-    fn name(&self) -> StaticName {
-        Expansion::name(self)
-    }
-
-    op_as_typed_op!();
-}
+named_as_expansion!(Transformer);
 
 impl TypedOp for Transformer {
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {

@@ -222,7 +222,7 @@ impl Results {
         writeln!(text, "## Language models\n")?;
         writeln!(
             text,
-            "Decoding is one update call with the message budget at its maximum, its prompt read by a call before it;              the prompt's row includes its first token.\n"
+            "Decoding is one update call with the message budget at its maximum, its prompt read by a call before it; the prompt's row includes its first token.\n"
         )?;
         writeln!(
             text,
